@@ -1,0 +1,86 @@
+"""A network whose outputs are the parameters of a distribution."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from .errors import ShapeError, SupportError
+from .families import Family, Measure
+from .roles import Given
+from .spec import declared
+
+__all__ = ["Conditional"]
+
+
+@declared("Conditional")
+class Conditional(nn.Module):
+    r"""The distribution :math:`p(y | c)` whose parameters are the outputs of a network on :math:`c`.
+
+    It is a likelihood when :math:`c = z` and an amortised posterior when :math:`c = x`.
+
+    References:
+        Kingma, Welling (2013), Auto-encoding variational Bayes, appendix C.
+
+    Arguments:
+        net: A module from (N, \*C) to (N, P), P being the number of parameters that the family needs.
+        family: The family; it maps the unconstrained outputs, so the network ends without an activation.
+        event_dims: The number of dimensions of one input :math:`c`; all dimensions before them are batch dimensions.
+
+    Raises:
+        ShapeError: If the network returns another number of parameters.
+
+    Example:
+        >>> import torch
+        >>> from jensen import families, nets
+        >>> decoder = Conditional(nets.mlp(2, 64), families.Bernoulli((8, 8)))
+        >>> decoder(torch.zeros(7, 5, 2)).log_prob(torch.ones(5, 8, 8)).shape
+        torch.Size([7, 5])
+    """
+
+    def __init__(self, net: nn.Module, family: Family, event_dims: int = 1) -> None:
+        super().__init__()
+        self.net = net
+        self.family = family
+        self.event_dims = event_dims
+        self._sizes = [math.prod(shape) for shape in family.parameter_shapes]
+
+    @property
+    def measure(self) -> Measure:
+        """Whether ``log_prob`` is of a mass or of a density."""
+        return self.family.measure
+
+    def forward(self, inputs: Tensor, given: Given | None = None) -> Distribution:
+        batch = inputs.shape[: inputs.ndim - self.event_dims]
+        raw = self.net(inputs.reshape(-1, *inputs.shape[inputs.ndim - self.event_dims :]))
+        if raw.shape[-1] != sum(self._sizes) or raw.ndim != 2:
+            name = type(self.family).__name__
+            raise ShapeError(
+                f"expected the network to return {sum(self._sizes)} parameters for {name} with event shape "
+                f"{self.family.event_shape}, shape (N, {sum(self._sizes)}); got {tuple(raw.shape)}."
+            )
+        parts = raw.split(self._sizes, dim=-1)
+        shaped = (part.reshape(*batch, *s) for part, s in zip(parts, self.family.parameter_shapes, strict=True))
+        return self.family(*shaped)
+
+    def check(self, x: Tensor) -> None:
+        """Checks that data have the family's event shape and lie in its support.
+
+        Raises:
+            ShapeError: If the shape differs.
+            SupportError: If a value lies outside the support; the message names the first one.
+        """
+        name, event = type(self.family).__name__, self.family.event_shape
+        if tuple(x.shape[1:]) != event:
+            raise ShapeError(f"{name} models events of shape {event}; got rows of shape {tuple(x.shape[1:])}.")
+        bad = ~self.family.support.check(x)
+        if bad.any():
+            where = bad.nonzero()[0].tolist()
+            low, high = float(x.min()), float(x.max())
+            raise SupportError(
+                f"{name} needs values in {self.family.support}; found {float(x[tuple(where)])!r} in row {where[0]} at "
+                f"position {where[1:]} ({int(bad.sum())} of {x.numel()} values do not fit; they range from {low:g} to "
+                f"{high:g}). Choose another likelihood, or binarise or rescale the data."
+            )

@@ -1,0 +1,394 @@
+"""Bounds on log p(x) with their errors: the same for any batch size and any order of the rows, bit for bit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from .distributions import closed_form_kl, kl_per_latent
+from .errors import DataError, JensenError, OptionError, ShapeError
+from .noise import RowNoise, mix, row_keys, seeded
+
+__all__ = [
+    "Bounds",
+    "Latents",
+    "Number",
+    "bounds",
+    "elbo",
+    "evaluation_mode",
+    "in_chunks",
+    "latents",
+    "log_likelihood",
+    "summarise",
+]
+
+CHUNK_ROWS = 64
+"""Rows in a chunk, always: a matrix product then sums each row in the same order wherever the row stands."""
+
+_BLOCK_SAMPLES = 32
+_BLOCK_VALUES = 2**22
+
+
+@dataclass(frozen=True)
+class Number:
+    r"""A mean over examples that says what it is.
+
+    Arguments:
+        mean: The mean over examples.
+        se: Its standard error over examples.
+        mc_se: Its Monte Carlo standard error, from the sampling of latents alone.
+        n: The number of examples.
+        k: The number of samples of the latents for each example; None for an exact value.
+        ess: The median over examples of the effective sample size :math:`(\sum w)^2 / \sum w^2`.
+        unit: The unit.
+        kind: What it is with respect to log p(x).
+        measure: Whether p is a mass or a density.
+        split: The rows that were scored.
+        protocol: How data, splits and binarisation were made; numbers compare only under equal protocols.
+
+    Example:
+        >>> print(Number(-92.31, 0.04, 0.01, 10000, 1000, 61.0, kind="lower", measure="mass"))
+        ≥ -92.31 ± 0.04 nats/example (K=1000, MC se 0.01, ESS 61)
+    """
+
+    mean: float
+    se: float
+    mc_se: float
+    n: int
+    k: int | None
+    ess: float
+    unit: str = "nats/example"
+    kind: Literal["exact", "lower", "upper", "estimate", "predictive"] = "lower"
+    measure: Literal["mass", "density"] = "density"
+    split: str = "test"
+    protocol: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain data; what is not finite is None."""
+        return {key: finite(value) for key, value in asdict(self).items()}
+
+    def __str__(self) -> str:
+        sign = {"lower": "≥ ", "upper": "≤ ", "estimate": "≈ "}.get(self.kind, "")
+        details = [] if self.k is None else [f"K={self.k}"]
+        details += [f"MC se {self.mc_se:.2g}"] if math.isfinite(self.mc_se) and self.k is not None else []
+        details += [f"ESS {self.ess:.3g}"] if math.isfinite(self.ess) and self.k != 1 else []
+        return f"{sign}{self.mean:.2f} ± {self.se:.2f} {self.unit}" + (f" ({', '.join(details)})" if details else "")
+
+
+def finite(value: Any) -> Any:
+    """The value, or None for a float that is not finite."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@dataclass(frozen=True)
+class Bounds:
+    r"""Per-example bounds from one set of K draws; all tensors have shape (N,) and are float64.
+
+    Arguments:
+        elbo: :math:`\mathrm{mean}_k \log w_k`, nats.
+        log_likelihood: :math:`\log \mathrm{mean}_k w_k`, nats; at least ``elbo``, by Jensen's inequality.
+        elbo_variance: Monte Carlo variance of ``elbo``.
+        log_likelihood_variance: Monte Carlo variance of ``log_likelihood`` by the delta method.
+        ess: The effective sample size :math:`(\sum w)^2 / \sum w^2`.
+        keys: The content key of each row.
+        k: The number of draws K.
+    """
+
+    elbo: Tensor
+    log_likelihood: Tensor
+    elbo_variance: Tensor
+    log_likelihood_variance: Tensor
+    ess: Tensor
+    keys: list[int]
+    k: int
+
+
+@dataclass(frozen=True)
+class Latents:
+    """What the posterior does over a data set.
+
+    Arguments:
+        mean_variance: The variance over examples of the posterior mean of each latent, shape (Z,).
+        kl: The mean KL to the prior, nats per example; None without a closed form.
+        kl_per_latent: The mean KL of each latent, shape (Z,); None where the posterior does not factorise.
+    """
+
+    mean_variance: Tensor
+    kl: float | None
+    kl_per_latent: Tensor | None
+
+    @property
+    def active(self) -> int:
+        """How many latents are active: the variance of their posterior mean is above 0.01 (Burda et al., 2016)."""
+        return int((self.mean_variance > 0.01).sum())
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradients inside the block; every module's own mode is put back after it."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def in_chunks(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Applies a function of rows in chunks of one fixed size, the last one padded, so that batching changes no bit."""
+    outputs = []
+    for start in range(0, len(x), CHUNK_ROWS):
+        rows = x[start : start + CHUNK_ROWS]
+        outputs.append(function(_padded(rows))[: len(rows)])
+    return torch.cat(outputs)
+
+
+def _padded(rows: Tensor) -> Tensor:
+    missing = CHUNK_ROWS - len(rows)
+    return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing else rows
+
+
+def check_data(model: Any, x: Tensor) -> None:
+    """Checks that rows can be scored by a model: there are some, their shape fits, and they lie in its support.
+
+    Raises:
+        DataError: If there are no rows or a value is not finite.
+        ShapeError: If the model's networks refuse rows of this shape.
+        SupportError: If a value lies outside the support of the likelihood.
+    """
+    if not isinstance(x, Tensor) or x.ndim < 2 or len(x) == 0:
+        shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise DataError(f"expected a tensor of rows, shape (N, *X) with N >= 1; got {shape}.")
+    if not x.is_floating_point():
+        raise DataError(f"expected rows as floats, the values that the model sees; got {x.dtype}. Convert them first.")
+    if not x.isfinite().all():
+        where = (~x.isfinite()).nonzero()[0].tolist()
+        raise DataError(
+            f"row {where[0]} has {float(x[tuple(where)])!r} at position {where[1:]}; expected finite numbers."
+        )
+    if hasattr(model.likelihood, "check"):
+        model.likelihood.check(x)
+    try:
+        with evaluation_mode(model), seeded(0):
+            model.draw(x[:1].to(device_of(model)))
+    except RuntimeError as error:
+        raise ShapeError(
+            f"the model cannot draw latents for rows of shape {tuple(x.shape[1:])}, {x.dtype}: {error}. Check the input "
+            "size of the posterior's network, the number of latents, and event_dims of Conditional (the number of "
+            "dimensions of one input)."
+        ) from error
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's parameters are."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def bounds(model: Any, x: Tensor, *, k: int = 1000, seed: int = 0) -> Bounds:
+    r"""The ELBO and the log-mean-exp bound of each row from the same K draws.
+
+    .. math:: \frac1K \sum_k \log w_k \;\le\; \log \frac1K \sum_k w_k, \quad w_k = \frac{p(x, z_k)}{q(z_k|x)}
+
+    The noise of a row depends on its content and the seed alone, and rows are computed in chunks of one fixed size, so
+    a row's bounds do not depend on the rows around it. β, schedules and the mode of the model have no influence.
+
+    References:
+        Burda, Grosse, Salakhutdinov (2016), Importance weighted autoencoders.
+
+    Arguments:
+        model: A model.
+        x: Rows in the values that the model sees, shape (N, \*X).
+        k: The number of draws K for each row.
+        seed: The seed of the noise.
+
+    Raises:
+        OptionError: If ``k`` is not positive.
+        DataError: If the rows cannot be scored.
+        JensenError: If a log-weight is not a number.
+
+    Example:
+        >>> from jensen import testing
+        >>> oracle = testing.LinearGaussian(torch.eye(3)[:, :2], noise=0.5)
+        >>> x = torch.zeros(4, 3, dtype=torch.float64)
+        >>> torch.allclose(bounds(oracle.model, x, k=7).elbo, oracle.log_evidence(x))
+        True
+    """
+    if k < 1:
+        raise OptionError(f"a bound needs at least 1 sample; got k={k}.")
+    check_data(model, x)
+    keys = row_keys(x)
+    block = max(1, min(_BLOCK_SAMPLES, _BLOCK_VALUES // (CHUNK_ROWS * math.prod(x.shape[1:]))))
+    with evaluation_mode(model), seeded(seed):
+        parts = [
+            _chunk_bounds(model, x[i : i + CHUNK_ROWS], keys[i : i + CHUNK_ROWS], k, block, seed)
+            for i in range(0, len(x), CHUNK_ROWS)
+        ]
+    columns = [torch.cat(column) for column in zip(*parts, strict=True)]
+    if columns[0].isnan().any():
+        row = int(columns[0].isnan().nonzero()[0])
+        raise JensenError(f"the log-weight of row {row} is not a number; the model's parameters may not be finite.")
+    return Bounds(*columns, keys=keys, k=k)
+
+
+def _chunk_bounds(model: Any, rows: Tensor, keys: list[int], k: int, block: int, seed: int) -> tuple[Tensor, ...]:
+    count = len(rows)
+    x = _padded(rows).to(device_of(model))
+    keys = keys + keys[:1] * (len(x) - count)
+    sums = _RunningSums(len(x))
+    for start in range(0, k, block):
+        with RowNoise([mix(seed, start, key) for key in keys]):
+            draw = model.draw(x, None, min(block, k - start))
+        sums.add(draw.log_weight.double().cpu())
+    return tuple(column[:count] for column in sums.results())
+
+
+class _RunningSums:
+    """Sums over samples of log w, its square, w and w², the last two kept as logarithms, in float64."""
+
+    def __init__(self, rows: int) -> None:
+        self.k = 0
+        self.mean = torch.zeros(rows, dtype=torch.float64)
+        self.squares = torch.zeros(rows, dtype=torch.float64)
+        self.log_sum = torch.full((rows,), -math.inf, dtype=torch.float64)
+        self.log_sum_squares = torch.full((rows,), -math.inf, dtype=torch.float64)
+
+    def add(self, log_weight: Tensor) -> None:
+        before, added = self.k, len(log_weight)
+        self.k += added
+        mean = log_weight.mean(0)
+        shift = mean - self.mean
+        self.squares += (log_weight - mean).square().sum(0) + shift.square() * (before * added / self.k)
+        self.mean += shift * (added / self.k)
+        self.log_sum = torch.logaddexp(self.log_sum, log_weight.logsumexp(0))
+        self.log_sum_squares = torch.logaddexp(self.log_sum_squares, (2 * log_weight).logsumexp(0))
+
+    def results(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        k = self.k
+        log_mean = self.log_sum - math.log(k)
+        ess = torch.exp(2 * self.log_sum - self.log_sum_squares)
+        if k == 1:
+            unknown = torch.full_like(self.mean, math.nan)
+            return self.mean, log_mean, unknown, unknown, ess
+        elbo_variance = self.squares / (k - 1) / k
+        # Delta method: var(log mean w) = var(w) / (k mean(w)^2).
+        log_variance = (1 / ess - 1 / k).clamp(min=0) * k / (k - 1)
+        return self.mean, log_mean, elbo_variance, log_variance, ess
+
+
+def summarise(values: Tensor, variance: Tensor, scores: Bounds, **labels: Any) -> Number:
+    """The mean over examples of a per-example bound, with both its errors.
+
+    Equal rows share their noise, so their Monte Carlo errors are added up before they are squared.
+    """
+    n = len(values)
+    counts: dict[int, list[int]] = {}
+    for row, key in enumerate(scores.keys):
+        counts.setdefault(key, []).append(row)
+    variances = variance.tolist()
+    mc_variance = math.fsum(variances[rows[0]] * len(rows) ** 2 for rows in counts.values()) / n**2
+    mean, se = mean_and_se(values)
+    ess = float(scores.ess.median())
+    return Number(mean, se, math.sqrt(mc_variance), n, scores.k, ess, **labels)
+
+
+def mean_and_se(values: Tensor) -> tuple[float, float]:
+    """The mean and its standard error over examples, independent of their order to the last bit."""
+    items = values.double().tolist()
+    n = len(items)
+    mean = math.fsum(items) / n
+    if n == 1:
+        return mean, math.nan
+    return mean, math.sqrt(math.fsum((item - mean) ** 2 for item in items) / (n - 1) / n)
+
+
+def _measure_of(model: Any) -> Literal["mass", "density"]:
+    return getattr(model.likelihood, "measure", "density")
+
+
+def elbo(model: Any, x: Tensor, *, k: int = 1, seed: int = 0, split: str = "test") -> Number:
+    r"""The evidence lower bound :math:`E_q[\log p(x, z) - \log q(z|x)]`, averaged over K draws and all rows.
+
+    It has no β, no schedule and no mode: what was optimised, and how, does not enter.
+
+    Arguments:
+        model: A model.
+        x: Rows in the values that the model sees, shape (N, \*X).
+        k: The number of draws averaged for each row.
+        seed: The seed of the noise.
+        split: The name of the rows, for the result.
+
+    Example:
+        >>> from jensen import testing
+        >>> oracle = testing.LinearGaussian(torch.eye(3)[:, :2], noise=0.5)
+        >>> print(elbo(oracle.model, torch.zeros(4, 3, dtype=torch.float64)))
+        ≥ -2.29 ± 0.00 nats/example (K=1)
+    """
+    scores = bounds(model, x, k=k, seed=seed)
+    return summarise(scores.elbo, scores.elbo_variance, scores, measure=_measure_of(model), split=split)
+
+
+def log_likelihood(model: Any, x: Tensor, *, k: int = 1000, seed: int = 0, split: str = "test") -> Number:
+    r"""The lower bound :math:`\log \frac1K \sum_k w_k` on log p(x), averaged over all rows; it rises with K.
+
+    References:
+        Burda, Grosse, Salakhutdinov (2016), Importance weighted autoencoders.
+
+    Arguments:
+        model: A model.
+        x: Rows in the values that the model sees, shape (N, \*X).
+        k: The number of draws K for each row.
+        seed: The seed of the noise.
+        split: The name of the rows, for the result.
+
+    Example:
+        >>> from jensen import testing
+        >>> oracle = testing.LinearGaussian(torch.eye(3)[:, :2], noise=0.5)
+        >>> log_likelihood(oracle.model, torch.zeros(4, 3, dtype=torch.float64), k=10).kind
+        'lower'
+    """
+    scores = bounds(model, x, k=k, seed=seed)
+    variance = scores.log_likelihood_variance
+    return summarise(scores.log_likelihood, variance, scores, measure=_measure_of(model), split=split)
+
+
+def latents(model: Any, x: Tensor) -> Latents:
+    """How much each latent is used over a data set.
+
+    Arguments:
+        model: A model with a prior and a posterior.
+        x: Rows in the values that the model sees.
+
+    Example:
+        >>> from jensen import testing
+        >>> oracle = testing.LinearGaussian(torch.eye(3)[:, :2], noise=0.5)
+        >>> latents(oracle.model, 2 * torch.eye(3, dtype=torch.float64)).active
+        2
+    """
+    check_data(model, x)
+
+    def statistics(rows: Tensor) -> Tensor:
+        rows = rows.to(device_of(model))
+        q, p = model.posterior(rows), model.prior()
+        mean = q.mean.flatten(1).double()
+        kl, each = closed_form_kl(q, p), kl_per_latent(q, p)
+        unknown = torch.full_like(mean, math.nan)
+        total = unknown[:, :1] if kl is None else kl[:, None].double()
+        return torch.cat([mean, total, unknown if each is None else each.flatten(1).double()], 1).cpu()
+
+    with evaluation_mode(model), seeded(0):
+        table = in_chunks(statistics, x)
+    size = (table.shape[1] - 1) // 2
+    kl, each = table[:, size], table[:, size + 1 :]
+    return Latents(
+        mean_variance=table[:, :size].var(0, correction=0),
+        kl=None if kl.isnan().any() else float(kl.mean()),
+        kl_per_latent=None if each.isnan().any() else each.mean(0),
+    )

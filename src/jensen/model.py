@@ -1,0 +1,98 @@
+"""Models: three roles drawn into log-weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from .errors import OptionError, ShapeError
+from .roles import Draw, Given, Group, Likelihood, Posterior, Prior
+from .spec import declared
+
+__all__ = ["VAE"]
+
+
+@declared("VAE")
+class VAE(nn.Module):
+    r"""A latent-variable model :math:`p(x) = \int p(x|z) p(z) dz` with an approximate posterior :math:`q(z|x)`.
+
+    References:
+        Kingma, Welling (2013), Auto-encoding variational Bayes. Rezende, Mohamed, Wierstra (2014), Stochastic
+        backpropagation and approximate inference in deep generative models.
+
+    Arguments:
+        prior: A module whose forward returns p(z).
+        likelihood: A module from z to p(x|z), such as ``Conditional(net, family)``.
+        posterior: A module from x to q(z|x), such as ``Conditional(net, family)``.
+
+    Raises:
+        OptionError: If a role is filled by something that is not a module.
+        ShapeError: If prior and posterior are over different event shapes, where both say theirs.
+
+    Example:
+        >>> from jensen import Conditional, families, nets, priors
+        >>> vae = VAE(
+        ...     prior=priors.StandardNormal(2),
+        ...     likelihood=Conditional(nets.mlp(2, 6), families.Bernoulli(6)),
+        ...     posterior=Conditional(nets.mlp(6, 4), families.Normal(2, scale=families.PredictedScale())),
+        ... )
+        >>> vae.draw(torch.ones(5, 6), k=3).log_weight.shape
+        torch.Size([3, 5])
+    """
+
+    def __init__(self, prior: Prior, likelihood: Likelihood, posterior: Posterior) -> None:
+        super().__init__()
+        for role, module in (("prior", prior), ("likelihood", likelihood), ("posterior", posterior)):
+            if not isinstance(module, nn.Module):
+                raise OptionError(
+                    f"the {role} must be a torch module whose forward returns a distribution; "
+                    f"got {type(module).__name__}."
+                )
+        self.prior = prior
+        self.likelihood = likelihood
+        self.posterior = posterior
+        self._check_latents()
+
+    def _check_latents(self) -> None:
+        family = getattr(self.posterior, "family", None)
+        if family is None:
+            return
+        latent = tuple(self.prior().event_shape)
+        if tuple(family.event_shape) != latent:
+            raise ShapeError(
+                f"the prior is over latents of shape {latent}, the posterior over {tuple(family.event_shape)}; "
+                "give both the same number of latents."
+            )
+
+    def draw(self, x: Tensor, given: Given | None = None, k: int = 1) -> Draw:
+        r"""K reparameterised samples of z for each example, with their log-weights.
+
+        Arguments:
+            x: The data, shape (B, \*X).
+            given: What is known beside the data.
+            k: The number of samples K.
+        """
+        posterior = self.posterior(x, given)
+        prior = self.prior(given)
+        z = posterior.rsample(torch.Size((k,)))
+        group = Group(z, prior.log_prob(z), posterior.log_prob(z), prior, posterior)
+        return Draw.of((group,), self.likelihood(z, given).log_prob(x))
+
+    def log_joint(self, x: Tensor, z: Tensor, given: Given | None = None) -> Tensor:
+        r""":math:`\log p(x, z) = \log p(x|z) + \log p(z)` for z of shape (K, B, \*Z), shape (K, B), nats."""
+        return self.likelihood(z, given).log_prob(x) + self.prior(given).log_prob(z)
+
+    def decode(self, z: Tensor, given: Given | None = None) -> Distribution:
+        """The distribution p(x|z)."""
+        return self.likelihood(z, given)
+
+    def sample(self, n: int, given: Given | None = None) -> Tensor:
+        r"""Draws n examples from the model, shape (n, \*X)."""
+        with torch.no_grad():
+            sampled: Tensor = self.decode(self.prior(given).sample(torch.Size((n,))), given).sample()
+        return sampled
+
+    def embed(self, x: Tensor, given: Given | None = None) -> Tensor:
+        r"""The posterior mean of each example, shape (B, \*Z)."""
+        return self.posterior(x, given).mean

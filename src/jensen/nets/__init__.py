@@ -1,0 +1,6 @@
+"""Networks: plain functions that return a module from (N, *in) to (N, out)."""
+
+from .conv import conv_decoder, conv_encoder
+from .mlp import mlp
+
+__all__ = ["conv_decoder", "conv_encoder", "mlp"]

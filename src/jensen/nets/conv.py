@@ -1,0 +1,110 @@
+"""Convolutional networks for images of any height, width and number of channels, channels last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ShapeError
+from ..spec import declared
+
+__all__ = ["conv_decoder", "conv_encoder"]
+
+
+class _ToChannelsFirst(nn.Module):
+    """(N, H, W) or (N, H, W, C) to (N, C, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unsqueeze(1) if x.ndim == 3 else x.permute(0, 3, 1, 2)
+
+
+class _Flat(nn.Module):
+    """(N, P·C, H, W) to (N, P·H·W·C): each of the P parameters in the layout of the data."""
+
+    def __init__(self, parameters: int) -> None:
+        super().__init__()
+        self.parameters_per_value = parameters
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = x.unflatten(1, (self.parameters_per_value, -1))
+        return torch.movedim(maps, 2, -1).flatten(1)
+
+
+def _image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
+    if len(shape) not in (2, 3) or min(shape) < 1:
+        raise ShapeError(f"convolutions need events of shape (H, W) or (H, W, C); got {tuple(shape)}. Use nets.mlp.")
+    height, width, *channels = shape
+    return height, width, channels[0] if channels else 1
+
+
+def _sizes(height: int, width: int, levels: int) -> list[tuple[int, int]]:
+    """The image sizes from fine to coarse, each half of the last, rounded up."""
+    sizes = [(height, width)]
+    for _ in range(levels):
+        h, w = sizes[-1]
+        sizes.append((-(-h // 2), -(-w // 2)))
+    return sizes
+
+
+@declared("nets.conv_encoder")
+def conv_encoder(
+    shape: Sequence[int], out_features: int, channels: Sequence[int] = (32, 64, 128), width: int = 256
+) -> nn.Sequential:
+    """Strided 3×3 convolutions with SiLU units, then a dense layer.
+
+    Arguments:
+        shape: The image shape (H, W) or (H, W, C), from 1×1×1 up.
+        out_features: The number of outputs.
+        channels: The channels of each level; each level halves the image, rounding up.
+        width: The width of the dense layer.
+
+    Example:
+        >>> conv_encoder((28, 20), 10)(torch.zeros(2, 28, 20)).shape
+        torch.Size([2, 10])
+    """
+    h, w, c = _image_shape(shape)
+    layers: list[nn.Module] = [_ToChannelsFirst()]
+    for out in channels:
+        layers += [nn.Conv2d(c, out, 3, stride=2, padding=1), nn.SiLU()]
+        c = out
+    h, w = _sizes(h, w, len(channels))[-1]
+    head = [nn.Flatten(), nn.Linear(c * h * w, width), nn.SiLU(), nn.Linear(width, out_features)]
+    return nn.Sequential(*layers, *head)
+
+
+@declared("nets.conv_decoder")
+def conv_decoder(
+    in_features: int,
+    shape: Sequence[int],
+    parameters: int = 1,
+    channels: Sequence[int] = (128, 64, 32),
+    width: int = 256,
+) -> nn.Sequential:
+    """A dense layer, then transposed 3×3 convolutions with SiLU units up to the exact image size.
+
+    Arguments:
+        in_features: The number of inputs.
+        shape: The image shape (H, W) or (H, W, C), from 1×1×1 up.
+        parameters: The number of outputs for each value of the image, such as 2 for a location and a scale.
+        channels: The channels of each level, coarse to fine; each level doubles the image.
+        width: The width of the dense layer.
+
+    Example:
+        >>> conv_decoder(10, (7, 5, 3), parameters=2)(torch.zeros(2, 10)).shape
+        torch.Size([2, 210])
+    """
+    height, image_width, image_channels = _image_shape(shape)
+    sizes = _sizes(height, image_width, len(channels))[::-1]
+    h, w = sizes[0]
+    outs = [*channels[1:], image_channels * parameters]
+    layers: list[nn.Module] = [nn.Linear(in_features, width), nn.SiLU(), nn.Linear(width, channels[0] * h * w)]
+    layers += [nn.SiLU(), nn.Unflatten(1, (channels[0], h, w))]
+    for i, (before, after) in enumerate(zip(channels, outs, strict=True)):
+        # A transposed convolution of stride 2 reaches 2n - 1, or 2n with one row of output padding.
+        padding = tuple(fine - (2 * coarse - 1) for coarse, fine in zip(sizes[i], sizes[i + 1], strict=True))
+        layers.append(nn.ConvTranspose2d(before, after, 3, stride=2, padding=1, output_padding=padding))
+        if i + 1 < len(outs):
+            layers.append(nn.SiLU())
+    return nn.Sequential(*layers, _Flat(parameters))

@@ -1,0 +1,148 @@
+"""Noise that is a function of a seed and of the row it is drawn for, and of nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from .errors import JensenError
+
+__all__ = ["RowNoise", "mix", "row_keys", "seeded"]
+
+
+def mix(*parts: int | str) -> int:
+    """A 63-bit seed from several parts, the same on every machine.
+
+    Example:
+        >>> mix(0, "order", 3) == mix(0, "order", 3), mix(0, "order", 3) == mix(0, "order", 4)
+        (True, False)
+    """
+    text = "\x1f".join(str(part) for part in parts).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
+@contextmanager
+def seeded(*parts: int | str) -> Iterator[None]:
+    """Seeds torch's generators from the parts inside the block, and puts them back as they were after it."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(mix(*parts))
+        yield
+
+
+def row_keys(x: Tensor) -> list[int]:
+    """A 63-bit key from the content of each row: equal rows have equal keys, wherever they stand.
+
+    Example:
+        >>> a, b, c = row_keys(torch.tensor([[1.0, 2.0], [3.0, 4.0], [1.0, 2.0]]))
+        >>> a == c, a == b
+        (True, False)
+    """
+    rows = x.detach().cpu().contiguous().flatten(1).numpy() if x.ndim > 1 else x.detach().cpu()[:, None].numpy()
+    return [int.from_bytes(hashlib.blake2b(row.tobytes(), digest_size=8).digest(), "little") >> 1 for row in rows]
+
+
+class RowNoise(TorchFunctionMode):
+    r"""Inside the block every random number belongs to one row: row b of a batch draws from a generator of its own.
+
+    A draw for a row is then the same in any batch, at any position. Random tensors must have the batch in dimension 1
+    (samples first: (K, B, \*)) or in dimension 0; numbers are drawn on the CPU and moved.
+
+    Arguments:
+        seeds: One seed for each row of the batch.
+
+    Raises:
+        JensenError: If a random tensor has no dimension that could be the batch.
+
+    Example:
+        >>> with RowNoise([1, 2, 3]):
+        ...     a = torch.randn(5, 3)
+        >>> with RowNoise([3, 1]):
+        ...     b = torch.randn(5, 2)
+        >>> torch.equal(a[:, 2], b[:, 0]) and torch.equal(a[:, 0], b[:, 1])
+        True
+    """
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        super().__init__()
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in _FROM_TENSORS:
+            return self._from_tensors(func, args, kwargs)
+        if func in _FROM_SHAPE:
+            return self._from_shape(func, args, kwargs)
+        if func in _IN_PLACE:
+            return self._in_place(func, args, kwargs)
+        return func(*args, **kwargs)
+
+    def _batch_dim(self, shape: torch.Size) -> int:
+        rows = len(self.generators)
+        for dim in (1, 0):
+            if len(shape) > dim and shape[dim] == rows:
+                return dim
+        raise JensenError(
+            f"cannot give each of {rows} rows its own noise: a random tensor of shape {tuple(shape)} has the batch "
+            "neither first nor second. Draw samples as (K, B, ...)."
+        )
+
+    def _from_shape(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        size = kwargs.pop("size", args[0] if len(args) == 1 and not isinstance(args[0], int) else args)
+        shape = torch.Size(size)
+        dim = self._batch_dim(shape)
+        device = kwargs.pop("device", None)
+        row_shape = (*shape[:dim], *shape[dim + 1 :])
+        rows = [func(row_shape, generator=g, **kwargs) for g in self.generators]
+        return torch.stack(rows, dim).to(device=device)
+
+    def _from_tensors(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        tensors = [a for a in args if isinstance(a, Tensor)]
+        rest = tuple(a for a in args if not isinstance(a, Tensor))
+        first, count = tensors[0], len(self.generators)
+        if func is torch.multinomial and first.shape[0] % count == 0:
+            # torch flattens all batch dimensions of a categorical into one, rows first.
+            slices = [t.cpu().chunk(count) for t in tensors]
+            dim, joined = 0, torch.cat
+        else:
+            dim, joined = self._batch_dim(first.shape), torch.stack
+            slices = [t.cpu().unbind(dim) for t in tensors]
+        rows = [func(*row, *rest, generator=g, **kwargs) for *row, g in zip(*slices, self.generators, strict=True)]
+        return joined(rows, dim).to(first.device)
+
+    def _in_place(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        target, *rest = args
+        dim = self._batch_dim(target.shape)
+        rows = [
+            func(row.cpu().clone(), *rest, generator=g, **kwargs)
+            for row, g in zip(target.unbind(dim), self.generators, strict=True)
+        ]
+        result: Tensor = target.copy_(torch.stack(rows, dim))
+        return result
+
+
+_FROM_SHAPE = {torch.randn, torch.rand}
+_FROM_TENSORS = {
+    torch.normal,
+    torch.bernoulli,
+    torch.poisson,
+    torch.multinomial,
+    torch._standard_gamma,
+    torch._sample_dirichlet,
+}
+_IN_PLACE = {
+    torch.Tensor.normal_,
+    torch.Tensor.uniform_,
+    torch.Tensor.exponential_,
+    torch.Tensor.cauchy_,
+    torch.Tensor.log_normal_,
+    torch.Tensor.geometric_,
+}

@@ -1,0 +1,131 @@
+"""The roles that pieces of a model play, and the plain records that pass between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+from torch import Tensor
+from torch.distributions import Distribution
+
+__all__ = ["BoundKind", "Draw", "Estimate", "Given", "Group", "Likelihood", "Model", "Objective", "Posterior", "Prior"]
+
+BoundKind = Literal["lower", "estimate", "none"]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is known beside the data and reaches every role.
+
+    Arguments:
+        condition: What the model is conditioned on, shape (B, \\*C).
+        index: The number of each row in its data set, shape (B,).
+    """
+
+    condition: Tensor | None = None
+    index: Tensor | None = None
+
+
+@runtime_checkable
+class Prior(Protocol):
+    """A module whose forward returns p(z), batch shape () or (B,)."""
+
+    def __call__(self, given: Given | None = None) -> Distribution: ...
+
+
+@runtime_checkable
+class Posterior(Protocol):
+    """A module whose forward returns q(z|x), batch shape (B,), for x of shape (B, \\*X)."""
+
+    def __call__(self, x: Tensor, given: Given | None = None) -> Distribution: ...
+
+
+@runtime_checkable
+class Likelihood(Protocol):
+    """A module whose forward returns p(x|z), batch shape that of z without its last dimension."""
+
+    def __call__(self, z: Tensor, given: Given | None = None) -> Distribution: ...
+
+
+@dataclass(frozen=True)
+class Group:
+    r"""K samples of one group of latents, and their log-densities in nats.
+
+    Arguments:
+        z: The samples, shape (K, B, \*Z).
+        log_prior: :math:`\log p(z)`, shape (K, B).
+        log_posterior: :math:`\log q(z|x)`, shape (K, B).
+        prior: The distribution p(z).
+        posterior: The distribution q(z|x).
+    """
+
+    z: Tensor
+    log_prior: Tensor
+    log_posterior: Tensor
+    prior: Distribution
+    posterior: Distribution
+
+
+@dataclass(frozen=True)
+class Draw:
+    r"""K draws of all latents for each example: the one thing that objectives, evaluation and diagnosis see.
+
+    Arguments:
+        groups: One entry for each group of latents.
+        log_likelihood: :math:`\log p(x|z)`, shape (K, B), nats.
+        log_weight: :math:`\log w = \log p(x, z) - \log q(z|x)`, shape (K, B), nats.
+    """
+
+    groups: tuple[Group, ...]
+    log_likelihood: Tensor
+    log_weight: Tensor
+
+    @classmethod
+    def of(cls, groups: tuple[Group, ...], log_likelihood: Tensor) -> Draw:
+        """The draw whose log-weights are those of plain importance sampling."""
+        log_weight = log_likelihood
+        for group in groups:
+            log_weight = log_weight + (group.log_prior - group.log_posterior)
+        return cls(groups, log_likelihood, log_weight)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an objective returns.
+
+    Arguments:
+        loss: What is minimised, shape (): the sum over terms of their means over examples.
+        bound: The bound on log p(x) at β = 1, shape (B,), nats; None where the objective has none.
+        terms: What the loss is made of, by name, each of shape (B,), nats.
+    """
+
+    loss: Tensor
+    bound: Tensor | None
+    terms: dict[str, Tensor]
+
+
+class Model(Protocol):
+    """A joint distribution with a way to draw its latents for given data."""
+
+    def draw(self, x: Tensor, given: Given | None = None, k: int = 1) -> Draw: ...
+
+    def log_joint(self, x: Tensor, z: Tensor, given: Given | None = None) -> Tensor: ...
+
+    def decode(self, z: Tensor, given: Given | None = None) -> Distribution: ...
+
+    def sample(self, n: int, given: Given | None = None) -> Tensor: ...
+
+    def embed(self, x: Tensor, given: Given | None = None) -> Tensor: ...
+
+
+class Objective(Protocol):
+    """A function of a model and a batch; ``kind`` and ``k`` say what its bound is, ``period`` when it has shown all.
+
+    ``period`` is the step from which on every schedule inside the objective has taken all its values.
+    """
+
+    kind: BoundKind
+    k: int
+    period: int
+
+    def __call__(self, model: Model, x: Tensor, given: Given | None = None, step: int = 0) -> Estimate: ...
