@@ -75,7 +75,7 @@ class Conditional(nn.Module):
         name, event = type(self.family).__name__, self.family.event_shape
         if tuple(x.shape[1:]) != event:
             raise ShapeError(f"{name} models events of shape {event}; got rows of shape {tuple(x.shape[1:])}.")
-        bad = ~self.family.support.check(x)
+        bad = ~(self.family.support.check(x) & x.isfinite())
         if bad.any():
             where = bad.nonzero()[0].tolist()
             low, high = float(x.min()), float(x.max())

@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Size, Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, constraints, kl_divergence
+from torch.types import _size
+
+from .errors import OptionError
 
 __all__ = [
     "BinnedCategorical",
@@ -24,10 +27,10 @@ _LOG_RANGE = -math.log(SCALE_FLOOR)
 
 
 def bounded_scale(raw: Tensor) -> Tensor:
-    r"""The one map from an unconstrained number to a scale: :math:`\sigma = \exp(b \tanh(a / b))`, :math:`b = \ln 10^4`.
+    r"""The one map from an unconstrained number to a scale: :math:`\sigma = e^{b \tanh(a / b)}`, :math:`b = \ln 10^4`.
 
-    It is smooth, strictly increasing, close to :math:`e^a` for small :math:`|a|` and stays within
-    :math:`[10^{-4}, 10^4]`, so that neither a variance nor its gradient can overflow.
+    It is smooth, increasing, close to :math:`e^a` for small :math:`|a|` and stays within :math:`[10^{-4}, 10^4]`, so
+    that neither a variance nor its gradient can overflow.
 
     Arguments:
         raw: Unconstrained values, any shape.
@@ -40,11 +43,21 @@ def bounded_scale(raw: Tensor) -> Tensor:
 
 
 def unbounded_scale(scale: float) -> float:
-    """The inverse of :func:`bounded_scale`, for initial values."""
+    """The inverse of :func:`bounded_scale`, for initial values.
+
+    Raises:
+        OptionError: If the scale lies outside the range of :func:`bounded_scale`.
+
+    Example:
+        >>> unbounded_scale(1.0)
+        0.0
+    """
+    if not SCALE_FLOOR < scale < 1 / SCALE_FLOOR:
+        raise OptionError(f"an initial scale lies between {SCALE_FLOOR:g} and {1 / SCALE_FLOOR:g}; got {scale}.")
     return _LOG_RANGE * math.atanh(math.log(scale) / _LOG_RANGE)
 
 
-def diagonal_normal(loc: Tensor, scale: Tensor, event_dims: int) -> Independent:
+def diagonal_normal(loc: Tensor, scale: Tensor, event_dims: int) -> Independent[Normal]:
     """Independent normals, the last ``event_dims`` dimensions being one event."""
     return Independent(Normal(loc, scale, validate_args=False), event_dims, validate_args=False)
 
@@ -101,17 +114,19 @@ class DiscretizedLogistic(Distribution):
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
 
-    def __init__(self, loc: Tensor, scale: Tensor, levels: int, validate_args: bool | None = None) -> None:
+    def __init__(self, loc: Tensor, scale: Tensor, levels: int, *, validate_args: bool | None = None) -> None:
         self.loc, self.scale = torch.broadcast_tensors(loc, scale)
         self.levels = levels
         super().__init__(self.loc.shape, validate_args=validate_args)
 
     @property
-    def support(self) -> UnitGrid:  # type: ignore[override]
+    def support(self) -> UnitGrid:
         return UnitGrid(self.levels)
 
-    def expand(self, batch_shape: Size, _instance: None = None) -> DiscretizedLogistic:
-        return DiscretizedLogistic(self.loc.expand(batch_shape), self.scale.expand(batch_shape), self.levels, False)
+    def expand(self, batch_shape: _size, _instance: None = None) -> DiscretizedLogistic:
+        return DiscretizedLogistic(
+            self.loc.expand(batch_shape), self.scale.expand(batch_shape), self.levels, validate_args=False
+        )
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
@@ -120,16 +135,18 @@ class DiscretizedLogistic(Distribution):
         upper = (value + half - self.loc) / self.scale
         lower = (value - half - self.loc) / self.scale
         # sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b)): no difference of nearly equal numbers.
-        inside = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(lower - upper))
+        # The width is taken from h itself, since far from the location upper and lower round to the same number.
+        inside = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(-2 * half / self.scale))
         last = value > 1 - half
         return torch.where(value < half, F.logsigmoid(upper), torch.where(last, F.logsigmoid(-lower), inside))
 
-    def sample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008 (torch's signature)
+    def sample(self, sample_shape: _size = Size()) -> Tensor:  # noqa: B008 (torch's signature)
         with torch.no_grad():
             tiny = torch.finfo(self.loc.dtype).eps
             u = torch.rand(self._extended_shape(sample_shape), dtype=self.loc.dtype, device=self.loc.device)
             x = self.loc + self.scale * torch.logit(u.clamp(tiny, 1 - tiny))
-            return (x.clamp(0, 1) * (self.levels - 1)).round() / (self.levels - 1)
+            level: Tensor = (x.clamp(0, 1) * (self.levels - 1)).round()
+            return level / (self.levels - 1)
 
     @property
     def mean(self) -> Tensor:
@@ -154,17 +171,17 @@ class BinnedCategorical(Distribution):
 
     arg_constraints = {"logits": constraints.real_vector}
 
-    def __init__(self, logits: Tensor, validate_args: bool | None = None) -> None:
+    def __init__(self, logits: Tensor, *, validate_args: bool | None = None) -> None:
         self.logits = logits
         self.levels = logits.shape[-1]
         super().__init__(logits.shape[:-1], validate_args=validate_args)
 
     @property
-    def support(self) -> UnitGrid:  # type: ignore[override]
+    def support(self) -> UnitGrid:
         return UnitGrid(self.levels)
 
-    def expand(self, batch_shape: Size, _instance: None = None) -> BinnedCategorical:
-        return BinnedCategorical(self.logits.expand((*batch_shape, self.levels)), False)
+    def expand(self, batch_shape: _size, _instance: None = None) -> BinnedCategorical:
+        return BinnedCategorical(self.logits.expand((*batch_shape, self.levels)), validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
@@ -174,7 +191,7 @@ class BinnedCategorical(Distribution):
         logits = self.logits.log_softmax(-1).expand((*shape, self.levels))
         return logits.gather(-1, level.expand(shape)[..., None])[..., 0]
 
-    def sample(self, sample_shape: Size = Size()) -> Tensor:  # noqa: B008 (torch's signature)
+    def sample(self, sample_shape: _size = Size()) -> Tensor:  # noqa: B008 (torch's signature)
         chosen = torch.distributions.Categorical(logits=self.logits, validate_args=False)
         level: Tensor = chosen.sample(sample_shape)
         return level.to(self.logits.dtype) / (self.levels - 1)

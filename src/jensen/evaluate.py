@@ -181,9 +181,9 @@ def check_data(model: Any, x: Tensor) -> None:
             model.draw(x[:1].to(device_of(model)))
     except RuntimeError as error:
         raise ShapeError(
-            f"the model cannot draw latents for rows of shape {tuple(x.shape[1:])}, {x.dtype}: {error}. Check the input "
-            "size of the posterior's network, the number of latents, and event_dims of Conditional (the number of "
-            "dimensions of one input)."
+            f"the model cannot draw latents for rows of shape {tuple(x.shape[1:])}, {x.dtype}: {error}. Check the "
+            "input size of the posterior's network, the number of latents, and event_dims of Conditional (the number "
+            "of dimensions of one input)."
         ) from error
 
 
@@ -235,7 +235,8 @@ def bounds(model: Any, x: Tensor, *, k: int = 1000, seed: int = 0) -> Bounds:
     if columns[0].isnan().any():
         row = int(columns[0].isnan().nonzero()[0])
         raise JensenError(f"the log-weight of row {row} is not a number; the model's parameters may not be finite.")
-    return Bounds(*columns, keys=keys, k=k)
+    mean, log_mean, mean_variance, log_variance, ess = columns
+    return Bounds(mean, log_mean, mean_variance, log_variance, ess, keys=keys, k=k)
 
 
 def _chunk_bounds(model: Any, rows: Tensor, keys: list[int], k: int, block: int, seed: int) -> tuple[Tensor, ...]:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Distribution, Independent, MultivariateNormal, constraints
+from torch.distributions import Normal as TorchNormal
 
 from . import distributions
 from .distributions import BinnedCategorical, UnitGrid, bounded_scale, diagonal_normal, unbounded_scale
-from .errors import OptionError
+from .errors import OptionError, ShapeError
 from .spec import declared
 
 __all__ = [
@@ -41,8 +42,10 @@ class Family(Protocol):
 
     event_shape: tuple[int, ...]
     parameter_shapes: tuple[tuple[int, ...], ...]
-    support: constraints.Constraint
     measure: Measure
+
+    @property
+    def support(self) -> constraints.Constraint: ...
 
     def __call__(self, *parameters: Tensor) -> Distribution: ...
 
@@ -94,6 +97,9 @@ class FixedScale(nn.Module):
     Arguments:
         value: The standard deviation, positive.
 
+    Raises:
+        OptionError: If the value is not a positive number.
+
     Example:
         >>> float(FixedScale(0.5)(None))
         0.5
@@ -104,7 +110,7 @@ class FixedScale(nn.Module):
 
     def __init__(self, value: float = 1.0) -> None:
         super().__init__()
-        if not value > 0:
+        if not 0 < value < float("inf"):
             raise OptionError(f"a standard deviation is positive; got {value}.")
         self.register_buffer("value", torch.tensor(float(value)))
 
@@ -184,9 +190,14 @@ class Normal(nn.Module):
         super().__init__()
         self.event_shape = _event_shape(shape)
         self.scale = SharedScale() if scale is None else scale
-        self.parameter_shapes = (self.event_shape,) * (2 if self.scale.predicted else 1)
+        if not self.scale.predicted and tuple(self.scale(None).shape) not in ((), self.event_shape):
+            raise ShapeError(
+                f"the scale has shape {tuple(self.scale(None).shape)}, the events {self.event_shape}; give both the "
+                "same shape, or one scale for all."
+            )
+        self.parameter_shapes: tuple[tuple[int, ...], ...] = (self.event_shape,) * (2 if self.scale.predicted else 1)
 
-    def forward(self, loc: Tensor, raw_scale: Tensor | None = None) -> Independent:
+    def forward(self, loc: Tensor, raw_scale: Tensor | None = None) -> Independent[TorchNormal]:
         return diagonal_normal(loc, self.scale(raw_scale).expand_as(loc), len(self.event_shape))
 
 
@@ -212,7 +223,7 @@ class FullNormal(nn.Module):
         super().__init__()
         self.event_shape = _event_shape(size)
         self.size = size
-        self.parameter_shapes = ((size,), (size,), (size * (size - 1) // 2,))
+        self.parameter_shapes: tuple[tuple[int, ...], ...] = ((size,), (size,), (size * (size - 1) // 2,))
 
     def forward(self, loc: Tensor, raw_diagonal: Tensor, below: Tensor) -> MultivariateNormal:
         row, column = torch.tril_indices(self.size, self.size, offset=-1, device=loc.device)
@@ -245,9 +256,9 @@ class Bernoulli(nn.Module):
     def __init__(self, shape: int | Sequence[int]) -> None:
         super().__init__()
         self.event_shape = _event_shape(shape)
-        self.parameter_shapes = (self.event_shape,)
+        self.parameter_shapes: tuple[tuple[int, ...], ...] = (self.event_shape,)
 
-    def forward(self, logits: Tensor) -> Independent:
+    def forward(self, logits: Tensor) -> Independent[TorchBernoulli]:
         coins = TorchBernoulli(logits=logits, validate_args=False)
         return Independent(coins, len(self.event_shape), validate_args=False)
 
@@ -284,9 +295,9 @@ class Categorical(_Binned):
 
     def __init__(self, shape: int | Sequence[int], levels: int) -> None:
         super().__init__(shape, levels)
-        self.parameter_shapes = ((*self.event_shape, levels),)
+        self.parameter_shapes: tuple[tuple[int, ...], ...] = ((*self.event_shape, levels),)
 
-    def forward(self, logits: Tensor) -> Independent:
+    def forward(self, logits: Tensor) -> Independent[BinnedCategorical]:
         return Independent(BinnedCategorical(logits, validate_args=False), len(self.event_shape), validate_args=False)
 
 
@@ -309,9 +320,9 @@ class DiscretizedLogistic(_Binned):
 
     def __init__(self, shape: int | Sequence[int], levels: int) -> None:
         super().__init__(shape, levels)
-        self.parameter_shapes = (self.event_shape, self.event_shape)
+        self.parameter_shapes: tuple[tuple[int, ...], ...] = (self.event_shape, self.event_shape)
 
-    def forward(self, loc: Tensor, raw_scale: Tensor) -> Independent:
+    def forward(self, loc: Tensor, raw_scale: Tensor) -> Independent[distributions.DiscretizedLogistic]:
         # Centred so that a network at zero predicts the middle of the grid with a broad scale.
         scale = bounded_scale(raw_scale - 2.0)
         bins = distributions.DiscretizedLogistic(loc + 0.5, scale, self.levels, validate_args=False)

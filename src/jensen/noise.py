@@ -79,6 +79,9 @@ class RowNoise(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if func in _FROM_TENSORS:
             return self._from_tensors(func, args, kwargs)
+        if func in _LIKE:
+            like = {"dtype": args[0].dtype, "device": args[0].device, **kwargs}
+            return self._from_shape(_LIKE[func], (args[0].shape,), like)
         if func in _FROM_SHAPE:
             return self._from_shape(func, args, kwargs)
         if func in _IN_PLACE:
@@ -130,10 +133,13 @@ class RowNoise(TorchFunctionMode):
 
 
 _FROM_SHAPE = {torch.randn, torch.rand}
+_LIKE = {torch.randn_like: torch.randn, torch.rand_like: torch.rand}
 _FROM_TENSORS = {
     torch.normal,
     torch.bernoulli,
+    torch.Tensor.bernoulli,
     torch.poisson,
+    torch.binomial,
     torch.multinomial,
     torch._standard_gamma,
     torch._sample_dirichlet,
@@ -145,4 +151,5 @@ _IN_PLACE = {
     torch.Tensor.cauchy_,
     torch.Tensor.log_normal_,
     torch.Tensor.geometric_,
+    torch.Tensor.bernoulli_,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent
+from torch.distributions import Independent, Normal
 
 from .distributions import diagonal_normal
 from .errors import OptionError
@@ -39,5 +39,5 @@ class StandardNormal(nn.Module):
         self.register_buffer("loc", torch.zeros(size), persistent=False)
         self.register_buffer("scale", torch.ones(size), persistent=False)
 
-    def forward(self, given: Given | None = None) -> Independent:
+    def forward(self, given: Given | None = None) -> Independent[Normal]:
         return diagonal_normal(self.loc, self.scale, 1)

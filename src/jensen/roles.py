@@ -15,10 +15,10 @@ BoundKind = Literal["lower", "estimate", "none"]
 
 @dataclass(frozen=True)
 class Given:
-    """What is known beside the data and reaches every role.
+    r"""What is known beside the data and reaches every role.
 
     Arguments:
-        condition: What the model is conditioned on, shape (B, \\*C).
+        condition: What the model is conditioned on, shape (B, \*C).
         index: The number of each row in its data set, shape (B,).
     """
 
@@ -35,7 +35,7 @@ class Prior(Protocol):
 
 @runtime_checkable
 class Posterior(Protocol):
-    """A module whose forward returns q(z|x), batch shape (B,), for x of shape (B, \\*X)."""
+    r"""A module whose forward returns q(z|x), batch shape (B,), for x of shape (B, \*X)."""
 
     def __call__(self, x: Tensor, given: Given | None = None) -> Distribution: ...
 

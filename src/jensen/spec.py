@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
+import torch
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from torch import Tensor
 
-from .errors import SpecError
+from .errors import JensenError, SpecError
 
 __all__ = ["Declaration", "Spec", "build", "declaration_of", "declared", "describe", "own_names"]
 
@@ -76,6 +77,7 @@ def declared(name: str) -> Callable[[T], T]:
         signature = _signature(target)
         if any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values()):
             raise SpecError(f"{name} takes *args, which cannot be recorded; give each argument a name.")
+        marked: Callable[..., Any]
         if isinstance(target, type):
             marked = _mark_class(name, target, signature)
         else:
@@ -90,23 +92,28 @@ def declared(name: str) -> Callable[[T], T]:
 def _signature(target: Callable[..., Any]) -> inspect.Signature:
     if not isinstance(target, type):
         return inspect.signature(target)
-    if "__init__" not in vars(target):
-        # An inherited constructor such as torch's takes anything and uses nothing.
+    constructor = _constructor(target)
+    if constructor in (object.__init__, torch.nn.Module.__init__):
+        # These take anything and use nothing.
         return inspect.Signature([inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)])
-    return inspect.signature(target.__init__)
+    return inspect.signature(constructor)
+
+
+def _constructor(cls: type) -> Callable[..., None]:
+    return cast(Callable[..., None], getattr(cls, "__init__"))  # noqa: B009 (mypy mistrusts cls.__init__)
 
 
 def _mark_class(name: str, cls: type, signature: inspect.Signature) -> type:
-    original = cls.__init__
+    original = _constructor(cls)
 
     @functools.wraps(original)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+    def construct(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
         # A subclass that is not declared itself must not pass for its parent.
         if type(self) is cls:
             object.__setattr__(self, "_declaration", _bind(name, cls, signature, (self, *args), kwargs))
 
-    cls.__init__ = __init__  # type: ignore[misc]
+    type.__setattr__(cls, "__init__", construct)
     return cls
 
 
@@ -140,7 +147,7 @@ def declaration_of(value: object) -> Declaration | None:
 
 
 def own_names() -> Mapping[str, Callable[..., Any]]:
-    """jensen's own constructors by name, as far as their modules have been imported."""
+    """The library's own constructors by name, as far as their modules have been imported."""
     return dict(_OWN)
 
 
@@ -197,7 +204,7 @@ class _Writer:
         if value is None or isinstance(value, bool | int | str):
             return value
         if isinstance(value, float):
-            return value if math.isfinite(value) else {"float": repr(value)}
+            return value if math.isfinite(value) else {"float": repr(float(value))}
         if isinstance(value, list | tuple):
             return [self._value(item, f"{where}[{i}]") for i, item in enumerate(value)]
         if isinstance(value, Tensor):
@@ -205,6 +212,19 @@ class _Writer:
             self.tensors[key] = value.detach()
             return {"tensor": key}
         return {"ref": self.node(value, where)}
+
+
+_REFUSALS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    JensenError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What constructors raise when a file gives them arguments of the wrong kind."""
 
 
 def build(spec: Spec, tensors: Mapping[str, Tensor], names: Mapping[str, Callable[..., Any]]) -> Any:
@@ -226,7 +246,7 @@ def build(spec: Spec, tensors: Mapping[str, Tensor], names: Mapping[str, Callabl
         try:
             inspect.signature(factory).bind(**arguments)
             built.append(factory(**arguments))
-        except (TypeError, ValueError, RuntimeError) as error:
+        except _REFUSALS as error:
             raise SpecError(f"{node.name} refuses the arguments in this file: {error}") from error
     if not built:
         raise SpecError("the file describes no object at all: its list of nodes is empty.")

@@ -23,7 +23,7 @@ __all__ = ["LinearGaussian", "kl_z_score", "ppca_log_likelihood", "quadrature", 
 
 
 class _ExactPosterior(nn.Module):
-    r""":math:`p(z|x) = N(\Sigma W^\top (x - \mu) / \sigma^2, \Sigma)`, :math:`\Sigma = (I + W^\top W / \sigma^2)^{-1}`."""
+    r"""The posterior :math:`N(\Sigma W^\top (x-\mu) / \sigma^2, \Sigma)`, :math:`\Sigma^{-1} = I + W^\top W / \sigma^2`."""
 
     def __init__(self, weight: Tensor, mean: Tensor, noise: float) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class _ExactPosterior(nn.Module):
 
 
 class LinearGaussian:
-    r"""The model :math:`z \sim N(0, I)`, :math:`x|z \sim N(W z + \mu, \sigma^2 I)` with its exact posterior, in float64.
+    r"""The model :math:`z \sim N(0, I)`, :math:`x|z \sim N(W z + \mu, \sigma^2 I)` and its exact posterior, in float64.
 
     Every single log-weight of :attr:`model` equals :math:`\log N(x; \mu, W W^\top + \sigma^2 I)`.
 
@@ -66,18 +66,20 @@ class LinearGaussian:
         net = mlp(latents, size, hidden=()).double()
         affine = net[-1]
         with torch.no_grad():
-            affine.weight.copy_(weight)  # type: ignore[operator, union-attr]
-            affine.bias.copy_(mean)  # type: ignore[operator, union-attr]
-        likelihood = Conditional(net, Normal(size, scale=FixedScale(noise)).double())
+            affine.weight.copy_(weight)  # type: ignore[operator]
+            affine.bias.copy_(mean)  # type: ignore[operator]
+        scale = FixedScale(noise).double()
         # A scale that was rounded to float32 on the way would not be the one of the evidence.
-        likelihood.family.scale.value.fill_(noise)  # type: ignore[union-attr]
+        scale.value.fill_(noise)
+        likelihood = Conditional(net, Normal(size, scale=scale))
         self.model = VAE(StandardNormal(latents).double(), likelihood, _ExactPosterior(weight, mean, noise))
         covariance = weight @ weight.T + noise**2 * torch.eye(size, dtype=torch.float64)
         self.evidence = MultivariateNormal(mean, covariance)
 
     def log_evidence(self, x: Tensor) -> Tensor:
         """The exact log p(x), shape (B,), nats."""
-        return self.evidence.log_prob(x)
+        log_prob: Tensor = self.evidence.log_prob(x)
+        return log_prob
 
 
 def ppca_log_likelihood(x: Tensor, latents: int) -> float:
@@ -108,7 +110,7 @@ def ppca_log_likelihood(x: Tensor, latents: int) -> float:
 
 
 def quadrature(model: Any, x: Tensor, *, width: float = 8.0, points: int = 401) -> Tensor:
-    r"""log p(x) of a model with one or two continuous latents, by the trapezium rule on a grid over :math:`[-w, w]^Z`.
+    r"""The log-likelihood of a model with one or two latents, by the trapezium rule on a grid over :math:`[-w, w]^Z`.
 
     Arguments:
         model: A model whose prior has one or two latents.
@@ -133,7 +135,8 @@ def quadrature(model: Any, x: Tensor, *, width: float = 8.0, points: int = 401) 
     with torch.no_grad():
         log_joint = model.log_joint(x, grid.expand(-1, len(x), -1)).double()
     cell = float(axis[1] - axis[0]) ** latents
-    return log_joint.logsumexp(0) + math.log(cell)
+    total: Tensor = log_joint.logsumexp(0) + math.log(cell)
+    return total
 
 
 def total_probability(family: Family, *parameters: Tensor, values: Tensor) -> Tensor:

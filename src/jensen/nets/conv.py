@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..errors import ShapeError
+from ..errors import OptionError, ShapeError
 from ..spec import declared
 
 __all__ = ["conv_decoder", "conv_encoder"]
@@ -39,6 +39,11 @@ def _image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
     return height, width, channels[0] if channels else 1
 
 
+def _check_sizes(*sizes: int) -> None:
+    if min(sizes) < 1:
+        raise OptionError(f"features, channels and widths are positive; got {list(sizes)}.")
+
+
 def _sizes(height: int, width: int, levels: int) -> list[tuple[int, int]]:
     """The image sizes from fine to coarse, each half of the last, rounded up."""
     sizes = [(height, width)]
@@ -60,11 +65,16 @@ def conv_encoder(
         channels: The channels of each level; each level halves the image, rounding up.
         width: The width of the dense layer.
 
+    Raises:
+        ShapeError: If the shape is not that of an image.
+        OptionError: If a size is not positive.
+
     Example:
         >>> conv_encoder((28, 20), 10)(torch.zeros(2, 28, 20)).shape
         torch.Size([2, 10])
     """
     h, w, c = _image_shape(shape)
+    _check_sizes(out_features, width, *channels)
     layers: list[nn.Module] = [_ToChannelsFirst()]
     for out in channels:
         layers += [nn.Conv2d(c, out, 3, stride=2, padding=1), nn.SiLU()]
@@ -91,11 +101,18 @@ def conv_decoder(
         channels: The channels of each level, coarse to fine; each level doubles the image.
         width: The width of the dense layer.
 
+    Raises:
+        ShapeError: If the shape is not that of an image.
+        OptionError: If a size is not positive.
+
     Example:
         >>> conv_decoder(10, (7, 5, 3), parameters=2)(torch.zeros(2, 10)).shape
         torch.Size([2, 210])
     """
     height, image_width, image_channels = _image_shape(shape)
+    _check_sizes(in_features, parameters, width, *channels)
+    if not channels:
+        raise OptionError("a convolutional decoder needs the channels of at least one level; got none. Use nets.mlp.")
     sizes = _sizes(height, image_width, len(channels))[::-1]
     h, w = sizes[0]
     outs = [*channels[1:], image_channels * parameters]
@@ -103,7 +120,8 @@ def conv_decoder(
     layers += [nn.SiLU(), nn.Unflatten(1, (channels[0], h, w))]
     for i, (before, after) in enumerate(zip(channels, outs, strict=True)):
         # A transposed convolution of stride 2 reaches 2n - 1, or 2n with one row of output padding.
-        padding = tuple(fine - (2 * coarse - 1) for coarse, fine in zip(sizes[i], sizes[i + 1], strict=True))
+        (coarse_h, coarse_w), (fine_h, fine_w) = sizes[i], sizes[i + 1]
+        padding = (fine_h - (2 * coarse_h - 1), fine_w - (2 * coarse_w - 1))
         layers.append(nn.ConvTranspose2d(before, after, 3, stride=2, padding=1, output_padding=padding))
         if i + 1 < len(outs):
             layers.append(nn.SiLU())

@@ -21,6 +21,9 @@ def mlp(in_features: int, out_features: int, hidden: Sequence[int] = (500, 500))
         out_features: The number of outputs.
         hidden: The width of each hidden layer.
 
+    Raises:
+        OptionError: If a size is not positive.
+
     Example:
         >>> import torch
         >>> mlp(64, 10, hidden=(32,))(torch.zeros(5, 8, 8)).shape
