@@ -7,53 +7,92 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import (
+        baselines,
         conditional,
+        data,
         distributions,
         errors,
-        evaluate,
         families,
+        fitted,
         model,
         nets,
         noise,
         objectives,
+        pictures,
         priors,
+        recipe,
         roles,
+        run,
         schedules,
         spec,
         testing,
+        train,
     )
     from .conditional import Conditional
     from .errors import JensenError
+    from .evaluate import Number, elbo, log_likelihood
+    from .fitted import Evaluation, Fitted, evaluate, load, save
     from .model import VAE
+    from .run import Run, compare, fit, resume
     from .spec import declared
 
 __version__ = "0.1.0"
 
-_NAMES = {"Conditional": "conditional", "JensenError": "errors", "VAE": "model", "declared": "spec"}
+_NAMES = {
+    "Conditional": "conditional",
+    "Evaluation": "fitted",
+    "Fitted": "fitted",
+    "JensenError": "errors",
+    "Number": "evaluate",
+    "Run": "run",
+    "VAE": "model",
+    "compare": "run",
+    "declared": "spec",
+    "elbo": "evaluate",
+    "evaluate": "fitted",
+    "fit": "run",
+    "load": "fitted",
+    "log_likelihood": "evaluate",
+    "resume": "run",
+    "save": "fitted",
+}
 _MODULES = (
+    "baselines",
     "conditional",
+    "data",
     "distributions",
     "errors",
-    "evaluate",
     "families",
+    "fitted",
     "model",
     "nets",
     "noise",
     "objectives",
+    "pictures",
     "priors",
+    "recipe",
     "roles",
+    "run",
     "schedules",
     "spec",
     "testing",
+    "train",
 )
+
+__all__ = [*_NAMES, *_MODULES]  # noqa: PLE0604 (both hold strings)
 
 
 def __getattr__(name: str) -> Any:
+    # Names are imported when they are first used, so that `import jensen` and `jensen --help` cost next to nothing.
     if name in _NAMES:
         value = getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
     elif name in _MODULES:
-        value = importlib.import_module(f"{__name__}.{name}")
+        return importlib.import_module(f"{__name__}.{name}")
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

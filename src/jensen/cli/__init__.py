@@ -1,0 +1,61 @@
+"""The command line. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import cyclopts
+from cyclopts.config import Env
+
+from .. import __version__
+from ..errors import JensenError, OptionError
+
+__all__ = ["app", "main"]
+
+app = cyclopts.App(
+    name="jensen",
+    help="Variational autoencoders from one command: fitted, measured, saved, reloaded, resumed.",
+    version=__version__,
+    config=Env("JENSEN_"),
+    help_format="plaintext",
+)
+
+_COMMANDS = {
+    "fit": ("fit:fit", "Fit a model to data: a name, a .npy, .npz or idx file."),
+    "evaluate": ("measure:evaluate", "Score held-out rows of a run: bounds on log p(x), with their errors."),
+    "compare": ("measure:compare", "Compare the test bounds of two runs, paired over the same rows."),
+    "sample": ("use:sample", "Draw new rows from a run's model."),
+    "embed": ("use:embed", "Write the posterior mean of each row."),
+    "reconstruct": ("use:reconstruct", "Write what the model makes of each row."),
+    "doctor": ("doctor:doctor", "Show versions and hardware, and run a short self-test."),
+}
+for _name, (_target, _help) in _COMMANDS.items():
+    app.command(f"jensen.cli.{_target}", name=_name, help=_help)
+
+
+def main() -> None:
+    """Runs the command line and exits: 0; 1 failure; 2 misuse; 130 or 75 after a resumable stop."""
+    try:
+        app()
+    except JensenError as error:
+        _fail(str(error), 2 if isinstance(error, OptionError) else 1)
+    except KeyboardInterrupt:
+        _fail("interrupted.", 130)
+    except BrokenPipeError:
+        # Whoever read our output has closed it; point it elsewhere so that closing it at exit stays quiet.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except MemoryError:
+        _fail("out of memory. Use a smaller --batch-size, smaller networks or fewer rows.", 1)
+    except Exception as error:  # noqa: BLE001 (the one place where an unforeseen error meets the user)
+        if os.environ.get("JENSEN_DEBUG"):
+            raise
+        text = str(error).strip().splitlines()
+        what = f"{type(error).__name__}: {text[0] if text else 'no message'}"
+        _fail(f"unforeseen error, {what}. Set JENSEN_DEBUG=1 to see where, and please report it.", 1)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"jensen: {message}", file=sys.stderr)  # noqa: T201 (the command line's own voice)
+    sys.exit(code)

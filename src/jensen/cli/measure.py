@@ -1,0 +1,80 @@
+"""``jensen evaluate`` and ``jensen compare``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from rich.table import Table
+
+from .show import console, evaluation_table, print_json
+
+__all__ = ["compare", "evaluate"]
+
+Flag = Annotated[bool, Parameter(negative=())]
+
+
+def evaluate(
+    run: str,
+    data: str | None = None,
+    /,
+    *,
+    split: Literal["train", "valid", "test"] = "test",
+    k: Annotated[int, Parameter(name=["--samples", "-k"])] = 1000,
+    seed: int | None = None,
+    json: Flag = False,
+) -> None:
+    """Score rows of a run: the ELBO and the bound on log p(x), each with both its errors, beside the baselines.
+
+    Parameters
+    ----------
+    run
+        A run folder.
+    data
+        The data of the run, needed only where they have moved or came from memory.
+    split
+        Which rows.
+    k
+        The number of samples K for each row.
+    seed
+        The seed of the noise; by default that of the fit's own evaluation.
+    json
+        Print the result as one JSON object on stdout.
+    """
+    from ..run import evaluate_run
+
+    _, document = evaluate_run(run, data, split=split, k=k, seed=seed)
+    if json:
+        print_json(document)
+    else:
+        console().print(evaluation_table(document))
+
+
+def compare(first: str, second: str, /, *, json: Flag = False) -> None:
+    """Compare the test bounds of two runs, paired over the same rows; refused where the numbers do not compare.
+
+    Parameters
+    ----------
+    first
+        A finished run.
+    second
+        Another.
+    json
+        Print the result as one JSON object on stdout.
+    """
+    from .. import run
+
+    document = run.compare(first, second)
+    if json:
+        print_json(document)
+        return
+    table = Table(title=document["protocol"], title_justify="left", box=None)
+    for column in ("nats/example", first, second, "difference"):
+        table.add_column(column)
+    for name in ("elbo", "log_likelihood"):
+        row = document[name]
+        a, b = (run.number_of(number) for number in row["numbers"])
+        error = float("nan") if row["difference_se"] is None else row["difference_se"]
+        cells = (f"{a.mean:.2f} ± {a.se:.2f}", f"{b.mean:.2f} ± {b.se:.2f}", f"{row['difference']:+.2f} ± {error:.2f}")
+        table.add_row("ELBO" if name == "elbo" else "log p(x) ≥", *cells)
+    console().print(table)

@@ -1,0 +1,125 @@
+"""What the command line shows: messages on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from ..data import Splits
+    from ..recipe import Choice
+    from ..train import Report
+
+__all__ = ["ConsoleObserver", "console", "evaluation_table", "print_json"]
+
+
+def console() -> Console:
+    """The console for messages, on stderr."""
+    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Writes one JSON object to stdout."""
+    sys.stdout.write(json.dumps(document, allow_nan=False, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+class ConsoleObserver:
+    """Tells the user what a fit finds, chooses and does."""
+
+    def __init__(self) -> None:
+        self.console = console()
+        self.progress: Progress | None = None
+        self.task: Any = None
+        self.shown = 0
+        self.started = time.monotonic()
+
+    def found(self, splits: Splits) -> None:
+        from ..run import describe_data
+
+        self.console.print(f"found {describe_data(splits)}")
+        schema = splits.schema
+        how = {
+            "none": "values are used as they are",
+            "static": "zeros and ones, drawn once from the grey values, by seed and content",
+            "dynamic": "zeros and ones, drawn anew at each step for training; validation and test rows drawn once",
+            "threshold": "one where the grey value is above one half",
+        }[schema.binarisation]
+        self.console.print(f"binarisation: {schema.binarisation} ({how}; --binarisation)")
+        for note in splits.notes:
+            self.console.print(f"note: {note}")
+
+    def chose(self, choices: list[Choice], parameters: int) -> None:
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for choice in choices:
+            table.add_row(f"{choice.what}:", choice.value, f"({choice.reason}; {choice.option})")
+        self.console.print(table)
+        self.console.print(f"{parameters:,} parameters")
+
+    def report(self, report: Report) -> None:
+        valid = report.line.get("valid") or {}
+        rate = report.timing["examples_per_second"]
+        done = report.line["step"]
+        left = report.timing["seconds"] * (report.steps - done) / done
+        kl = valid.get("kl")
+        text = (
+            f"ELBO valid {valid.get('elbo', float('nan')):.2f} · KL {'–' if kl is None else f'{kl:.1f}'} · "
+            f"{valid.get('active_latents', '–')} active · {rate:,.0f} examples/s · {left:.0f} s left"
+        )
+        if self.console.is_terminal:
+            self._bar(done, report.steps, text)
+        elif done == report.steps or done * 10 // report.steps > self.shown:
+            self.shown = done * 10 // report.steps
+            self.console.print(f"step {done} of {report.steps} · {text}")
+
+    def _bar(self, done: int, steps: int, text: str) -> None:
+        if self.progress is None:
+            columns = (BarColumn(bar_width=24), TextColumn("{task.completed}/{task.total} {task.description}"))
+            self.progress = Progress(*columns, console=self.console, transient=False)
+            self.progress.start()
+            self.task = self.progress.add_task("", total=steps)
+        self.progress.update(self.task, completed=done, description=text)
+
+    def phase(self, text: str) -> None:
+        self.close()
+        self.console.print(f"{text} …")
+
+    def close(self) -> None:
+        """Ends the progress bar."""
+        if self.progress is not None:
+            self.progress.stop()
+            self.progress = None
+
+
+def evaluation_table(document: Mapping[str, Any]) -> Table:
+    """The numbers of an evaluation as a table."""
+    from ..run import number_of
+
+    split = next(s for s in ("test", "valid", "train") if "elbo" in document.get(s, {}))
+    numbers = document[split]
+    elbo, bound = number_of(numbers["elbo"]), number_of(numbers["log_likelihood"])
+    table = Table(title=f"{document['data']['protocol']} · {elbo.n:,} {split} rows", title_justify="left", box=None)
+    table.add_column("")
+    table.add_column(f"{elbo.unit}", justify="right")
+    table.add_column("")
+    table.add_row("ELBO", f"{elbo.mean:.2f} ± {elbo.se:.2f}", f"mean of {elbo.k} draws, MC se {elbo.mc_se:.2g}")
+    detail = f"K = {bound.k}, MC se {bound.mc_se:.2g}, median ESS {bound.ess:.3g}"
+    table.add_row("log p(x) ≥", f"{bound.mean:.2f} ± {bound.se:.2f}", detail)
+    if numbers["bits_per_dim"] is not None:
+        table.add_row("bits/dim ≤", f"{numbers['bits_per_dim']:.4f}", "of the same bound")
+    for name, row in document.get("baselines", {}).items():
+        if row["measure"] == bound.measure:
+            error = float("nan") if row["difference_se"] is None else row["difference_se"]
+            gain = f"the model is {row['difference']:+.2f} ± {error:.2f} better"
+            table.add_row(name, f"{row['mean']:.2f}", gain)
+    kl = document["kl"]
+    use = f"KL {kl:.2f}" if kl is not None else "KL without closed form"
+    table.add_row("latents", f"{document['active_latents']} active", use)
+    return table

@@ -1,0 +1,158 @@
+"""``jensen sample``, ``jensen embed`` and ``jensen reconstruct``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from .show import console, print_json
+
+if TYPE_CHECKING:
+    from ..fitted import Fitted
+
+__all__ = ["embed", "reconstruct", "sample"]
+
+Flag = Annotated[bool, Parameter(negative=())]
+Split = Literal["train", "valid", "test"]
+
+
+def sample(
+    run: str,
+    /,
+    *,
+    n: Annotated[int, Parameter(name=["--count", "-n"])] = 16,
+    out: str = "samples.png",
+    seed: int = 0,
+    mean: Flag = False,
+    json: Flag = False,
+) -> None:
+    """Draw new rows from a run's model.
+
+    Parameters
+    ----------
+    run
+        A run folder.
+    n
+        How many.
+    out
+        A .png picture or an .npy array in the units of the data; it must not exist.
+    seed
+        The seed of the draw.
+    mean
+        Show the mean of p(x|z) for each drawn z instead of a draw of x.
+    json
+        Print what was written as one JSON object on stdout.
+    """
+    from ..errors import OptionError
+    from ..fitted import load
+
+    if not 1 <= n <= 10**6:
+        raise OptionError(f"-n must lie between 1 and 1000000; got {n}.")
+    target = _target(out, (".png", ".npy"))
+    fitted = load(run)
+    rows = fitted.sample(n, seed=seed, mean=mean)
+    what = "mean of p(x|z) for z drawn from the prior" if mean else "draws of x"
+    _write(target, rows, f"{n} samples: {what}", fitted)
+    _say(run, target, rows, json=json)
+
+
+def embed(run: str, data: str | None = None, /, *, out: str, split: Split = "test", json: Flag = False) -> None:
+    """Write the posterior mean of each row, an array of shape (N, latents).
+
+    Parameters
+    ----------
+    run
+        A run folder.
+    data
+        Rows in the units of the data; by default the run's own.
+    out
+        An .npy file; it must not exist.
+    split
+        Which of the run's own rows.
+    json
+        Print what was written as one JSON object on stdout.
+    """
+    from ..fitted import load
+
+    target = _target(out, (".npy",))
+    fitted = load(run)
+    codes = fitted.embed(_rows(run, data, split))
+    _write(target, codes, "", fitted)
+    _say(run, target, codes, json=json)
+
+
+def reconstruct(run: str, data: str | None = None, /, *, out: str, split: Split = "test", json: Flag = False) -> None:
+    """Write the mean of p(x|z) at the posterior mean of each row, in the units of the data.
+
+    Parameters
+    ----------
+    run
+        A run folder.
+    data
+        Rows in the units of the data; by default the run's own.
+    out
+        A .png picture of the first 36, or an .npy array; it must not exist.
+    split
+        Which of the run's own rows.
+    json
+        Print what was written as one JSON object on stdout.
+    """
+    from ..fitted import load
+
+    target = _target(out, (".png", ".npy"))
+    fitted = load(run)
+    again = fitted.reconstruct(_rows(run, data, split))
+    _write(target, again, "mean of p(x|z) at the posterior mean", fitted)
+    _say(run, target, again, json=json)
+
+
+def _rows(run: str, data: str | None, split: Split) -> Any:
+    import numpy as np
+
+    from ..data import open_source
+    from ..run import reopen
+
+    if data is None:
+        splits = reopen(Path(run))
+        return splits.user_rows(split)
+    return np.concatenate(list(open_source(data).arrays.values()))
+
+
+def _target(out: str, endings: tuple[str, ...]) -> Path:
+    from ..errors import OptionError, RunError
+
+    path = Path(out)
+    if path.suffix not in endings:
+        raise OptionError(f"--out must end in {' or '.join(endings)}; got {out!r}.")
+    if path.exists():
+        raise RunError(f"{path} exists already; choose another --out.")
+    if not path.absolute().parent.is_dir():
+        raise RunError(f"there is no folder {path.absolute().parent}; make it first, or choose another --out.")
+    return path
+
+
+def _write(path: Path, rows: Any, title: str, fitted: Fitted) -> None:
+    import numpy as np
+
+    from .. import pictures
+
+    if path.suffix == ".npy":
+        np.save(path, rows, allow_pickle=False)
+        return
+    schema = fitted.schema
+    if schema is not None and schema.kind != "continuous" and schema.binarisation == "none":
+        limits = (schema.offset, schema.offset + schema.step * (schema.levels - 1))
+    else:
+        limits = (0.0, 1.0) if schema is not None and schema.binary else (float(rows.min()), float(rows.max()))
+    pictures.grid(path, rows[:400] if title.startswith(str(len(rows))) else rows[:36], title, limits)
+
+
+def _say(run: str, path: Path, rows: Any, *, json: bool) -> None:
+    if json:
+        print_json(
+            {"schema_version": 1, "run": run, "out": str(path), "shape": list(rows.shape), "dtype": str(rows.dtype)}
+        )
+    else:
+        console().print(f"wrote {path}: shape {tuple(rows.shape)}")

@@ -1,0 +1,73 @@
+"""Rows in their storage type, and batches as a function of seed and step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from ..errors import DataError
+from ..noise import mix
+from ..roles import Given
+
+__all__ = ["Rows", "batch_index"]
+
+
+@lru_cache(maxsize=4)
+def _order(count: int, seed: int, epoch: int) -> Tensor:
+    generator = torch.Generator().manual_seed(mix(seed, "order", epoch))
+    return torch.randperm(count, generator=generator)
+
+
+def batch_index(count: int, batch_size: int, seed: int, step: int) -> Tensor:
+    """The rows of the batch of a step: each epoch is a permutation cut into batches whose sizes differ by at most one.
+
+    Arguments:
+        count: The number of rows.
+        batch_size: The largest size of a batch.
+        seed: The seed of the order.
+        step: The step, from 0.
+
+    Example:
+        >>> [len(batch_index(10, 4, seed=0, step=s)) for s in range(3)]
+        [3, 3, 4]
+        >>> sorted(torch.cat([batch_index(10, 4, seed=0, step=s) for s in range(3)]).tolist()) == list(range(10))
+        True
+    """
+    batches = -(-count // batch_size)
+    epoch, part = divmod(step, batches)
+    return _order(count, seed, epoch)[part * count // batches : (part + 1) * count // batches]
+
+
+class Rows:
+    r"""Training rows in the type they are stored in, turned into what the model sees batch by batch.
+
+    Arguments:
+        values: The rows as stored, shape (N, \*X).
+        encode: From stored rows to the floats that the model sees; it may draw random numbers, such as those of
+            dynamic binarisation, which then differ at each step. None where the rows are these floats already.
+
+    Raises:
+        DataError: If there are no rows.
+
+    Example:
+        >>> rows = Rows(torch.tensor([[0], [255]], dtype=torch.uint8), encode=lambda levels: levels / 255)
+        >>> rows.batch(torch.tensor([1]))[0]
+        tensor([[1.]])
+    """
+
+    def __init__(self, values: Tensor, encode: Callable[[Tensor], Tensor] | None = None) -> None:
+        if values.ndim < 2 or len(values) == 0:
+            raise DataError(f"expected rows of shape (N, *X) with N >= 1; got shape {tuple(values.shape)}.")
+        self.values = values
+        self.encode = encode
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Given]:
+        """The rows with the given numbers as the model sees them, and what is known beside them."""
+        values = self.values[index]
+        return (values if self.encode is None else self.encode(values)), Given(index=index)

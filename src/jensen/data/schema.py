@@ -1,0 +1,243 @@
+"""What one row is: its shape, its values and how they become what the model sees, and back."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from ..errors import DataError
+from ..noise import RowNoise, mix, row_keys
+
+__all__ = ["Binarisation", "Schema", "infer"]
+
+Binarisation = Literal["none", "static", "dynamic", "threshold"]
+Array = NDArray[Any]
+
+MAX_LEVELS = 1024
+
+
+class Schema(BaseModel):
+    r"""What one row is. User values :math:`v` become model values :math:`x` and back without loss.
+
+    Binary and binned data lie on a grid :math:`v = o + s l`, :math:`l \in \{0, \dots, L - 1\}`, and the model sees
+    :math:`x = l / (L - 1)`. Grey data that are binarised become coins of that probability. Continuous data are
+    standardised, :math:`x = (v - m) / c`, with statistics of the training rows.
+
+    Arguments:
+        name: The name of the data.
+        event_shape: The shape of a row.
+        dtype: The type of the user's values.
+        kind: What the user's values are.
+        offset: The smallest value :math:`o` of the grid.
+        step: The distance :math:`s` of its points.
+        levels: The number L of its points; 0 for continuous data.
+        mean: The mean :math:`m`, of each column for tables, one number for all values otherwise.
+        scale: The standard deviation :math:`c`, likewise.
+        binarisation: How grey values become zeros and ones.
+        seed: The seed of frozen binarisation.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    event_shape: tuple[int, ...]
+    dtype: str
+    kind: Literal["binary", "binned", "continuous"]
+    offset: float = 0.0
+    step: float = 1.0
+    levels: int = 0
+    mean: list[float] = []
+    scale: list[float] = []
+    binarisation: Binarisation = "none"
+    seed: int = 0
+
+    @property
+    def size(self) -> int:
+        """The number of values in a row."""
+        return math.prod(self.event_shape)
+
+    @property
+    def binary(self) -> bool:
+        """Whether the model sees zeros and ones."""
+        return self.kind == "binary" or self.binarisation != "none"
+
+    @property
+    def protocol(self) -> str:
+        """How values become what the model sees, in words; part of every result."""
+        seeded = self.binarisation in ("static", "dynamic")
+        return f"{self.name}; binarisation {self.binarisation}" + (f", seed {self.seed}" if seeded else "")
+
+    @property
+    def log_jacobian(self) -> float:
+        """What turns a log-density of model values into one of the user's values, nats per example."""
+        if self.kind != "continuous":
+            return 0.0
+        scales = self.scale if len(self.scale) == self.size else self.scale * self.size
+        return -math.fsum(math.log(scale) for scale in scales)
+
+    def store(self, values: Array) -> Tensor:
+        """User rows in the smallest type that holds them: levels of a grid, or standardised floats.
+
+        Raises:
+            DataError: If the rows have another shape, type or range than the schema says.
+        """
+        check_values(values, self.name)
+        if values.shape[1:] != self.event_shape:
+            raise DataError(f"{self.name} has rows of shape {self.event_shape}; got {values.shape[1:]}.")
+        if self.kind == "continuous":
+            shape = self.event_shape if len(self.mean) == self.size else (1,) * len(self.event_shape)
+            mean, scale = np.reshape(self.mean, shape), np.reshape(self.scale, shape)
+            return torch.from_numpy(((values - mean) / scale).astype(np.float32))
+        exact = (values.astype(np.float64) - self.offset) / self.step
+        levels = np.rint(exact)
+        bad = (np.abs(exact - levels) > 1e-3) | (levels < 0) | (levels > self.levels - 1)
+        if bad.any():
+            where = np.argwhere(bad)[0].tolist()
+            raise DataError(
+                f"row {where[0]} has {values[tuple(where)]!r} at position {where[1:]}; {self.name} has the {self.levels} "
+                f"levels {self.offset:g}, {self.offset + self.step:g}, … {self.offset + self.step * (self.levels - 1):g}."
+            )
+        return torch.from_numpy(levels.astype(np.uint8 if self.levels <= 256 else np.int16))
+
+    def grey(self, stored: Tensor) -> Tensor:
+        """Stored rows as floats, before any binarisation."""
+        return stored.float() if self.kind == "continuous" else stored.float() / (self.levels - 1)
+
+    def encode(self, stored: Tensor) -> Tensor:
+        """Stored rows as the model sees them in training: dynamic binarisation draws anew at each call."""
+        grey = self.grey(stored)
+        if self.binarisation == "dynamic":
+            return torch.bernoulli(grey)
+        return self.freeze(stored) if self.binarisation != "none" else grey
+
+    def freeze(self, stored: Tensor) -> Tensor:
+        """Stored rows as the model sees them in evaluation: a row is binarised once, by the seed and its content."""
+        grey = self.grey(stored)
+        if self.binarisation == "none":
+            return grey
+        if self.binarisation == "threshold":
+            return (grey > 0.5).float()
+        frozen = []
+        for rows, levels in zip(grey.split(1024), stored.split(1024), strict=True):
+            with RowNoise([mix(self.seed, "binarise", key) for key in row_keys(levels)]):
+                frozen.append(torch.bernoulli(rows[None])[0])
+        return torch.cat(frozen)
+
+    def model_values(self, values: Array) -> Tensor:
+        """User rows as the model sees them in evaluation."""
+        return self.freeze(self.store(values))
+
+    def user_values(self, x: Tensor, *, exact: bool) -> Array:
+        """What the model returns, in the user's units.
+
+        Arguments:
+            x: Model values.
+            exact: Whether they are data, to be returned in the user's type; means are returned as floats.
+        """
+        values = x.detach().cpu().double().numpy()
+        if self.kind == "continuous":
+            shape = self.event_shape if len(self.mean) == self.size else (1,) * len(self.event_shape)
+            values = values * np.reshape(self.scale, shape) + np.reshape(self.mean, shape)
+        elif self.binarisation == "none":
+            levels = values * (self.levels - 1)
+            values = self.offset + self.step * (np.rint(levels) if exact else levels)
+        dtype = np.dtype(self.dtype if self.binarisation == "none" else "uint8")
+        return values.astype(dtype if exact else np.float32)
+
+
+def check_values(values: Array, name: str) -> None:
+    """Checks that an array holds finite real numbers in rows.
+
+    Raises:
+        DataError: If it does not.
+    """
+    if values.dtype.kind not in "buif":
+        kinds = {
+            "c": "complex numbers",
+            "U": "text",
+            "S": "text",
+            "O": "Python objects",
+            "M": "dates",
+            "m": "durations",
+        }
+        raise DataError(f"{name} holds {kinds.get(values.dtype.kind, str(values.dtype))}; expected real numbers.")
+    if values.ndim == 0:
+        raise DataError(f"{name} is a single number; expected rows, shape (N, *X).")
+    if values.size == 0:
+        raise DataError(f"{name} is empty: shape {values.shape}; expected rows, shape (N, *X).")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        bad = ~np.isfinite(values)
+        where = np.argwhere(bad)[0].tolist()
+        raise DataError(
+            f"{name} has {int(bad.sum())} values that are not finite; the first is {values[tuple(where)]} in row "
+            f"{where[0]} at position {where[1:]}. Remove those rows or replace the values."
+        )
+
+
+def infer(values: Array, train: Array, *, name: str, binarisation: Binarisation, seed: int) -> Schema:
+    """Finds out what the rows of a data set are.
+
+    Arguments:
+        values: All rows; their grid, like their type, is part of what the data are.
+        train: The training rows, from which statistics are taken.
+        name: The name of the data.
+        binarisation: How grey values become zeros and ones.
+        seed: The seed of frozen binarisation.
+
+    Raises:
+        DataError: If nothing can be learned from the rows, or they cannot be binarised.
+    """
+    check_values(values, name)
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        raise DataError(
+            f"all values of {name} equal {low:g}: there is nothing to learn. Check how the file was written."
+        )
+    common: dict[str, Any] = {
+        "name": name,
+        "event_shape": values.shape[1:],
+        "dtype": values.dtype.name,
+        "binarisation": binarisation,
+        "seed": seed,
+    }
+    grid = _grid(values, low, high)
+    if grid is not None:
+        offset, step, levels = grid
+        kind = "binary" if levels == 2 else "binned"
+        if kind == "binary" and binarisation != "none":
+            raise DataError(f"{name} is binary already; use --binarisation none.")
+        return Schema(**common, kind=kind, offset=offset, step=step, levels=levels)
+    if binarisation != "none":
+        raise DataError(f"--binarisation {binarisation} needs grey levels; {name} is continuous ({low:g} to {high:g}).")
+    axis = 0 if values.ndim == 2 else None
+    wide = train.astype(np.float64)
+    if np.abs(wide).max() > 1e30:
+        raise DataError(f"{name} has values up to {np.abs(wide).max():.3g}; rescale them to below 1e30.")
+    mean, scale = np.atleast_1d(wide.mean(axis)), np.atleast_1d(wide.std(axis))
+    # A constant column carries no information and must not be blown up.
+    scale = np.where(scale > 1e-6 * np.maximum(np.abs(mean), 1e-30), scale, 1.0)
+    return Schema(**common, kind="continuous", mean=mean.tolist(), scale=scale.tolist())
+
+
+def _grid(values: Array, low: float, high: float) -> tuple[float, float, int] | None:
+    """The evenly spaced grid of at most 1024 levels on which all values lie: offset, step and levels."""
+    if values.dtype == np.bool_:
+        return 0.0, 1.0, 2
+    sample = np.unique(values.ravel()[:: max(1, values.size // 200_000)])
+    if len(sample) > MAX_LEVELS:
+        return None
+    points = np.unique(values).astype(np.float64)
+    if values.dtype == np.uint8 and len(points) > 2 and high > 127:
+        return 0.0, 1.0, 256  # an 8-bit image, whether or not each of its levels occurs
+    step = float(np.diff(points).min())
+    levels = round((high - low) / step) + 1
+    if len(points) > MAX_LEVELS or levels > MAX_LEVELS or len(points) * 20 < levels or len(points) == values.size:
+        return None
+    steps = (points - low) / step
+    return (low, step, levels) if np.abs(steps - np.rint(steps)).max() < 1e-3 else None

@@ -1,0 +1,275 @@
+"""Opening data: a name, a file or an array becomes arrays of rows, and nothing in a file is ever run."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import DataError, FileFormatError
+from .schema import Binarisation
+
+__all__ = ["DataLike", "Source", "data_folders", "open_source"]
+
+Array = NDArray[Any]
+DataLike = str | os.PathLike[str] | Array | Tensor
+
+_SUFFIXES = (".npy", ".npz", ".idx", "-ubyte", ".gz")
+_SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows as they were found: the arrays by split, or all of them under ``all``, and where they came from.
+
+    ``valid_rows`` is the number of validation rows to take from the training file where a data set has no own ones.
+    """
+
+    name: str
+    arrays: dict[str, Array]
+    reference: str | None
+    key: str | None = None
+    binarisation: Binarisation = "none"
+    valid_rows: int | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def data_folders() -> list[Path]:
+    """Where named data are looked for: ``$JENSEN_DATA``, then the user's cache."""
+    named = os.environ.get("JENSEN_DATA")
+    return [*([Path(named)] if named else []), Path(platformdirs.user_cache_dir("jensen")) / "data"]
+
+
+def open_source(data: DataLike, *, key: str | None = None, download: bool = False) -> Source:
+    """Opens data by name, by path or from memory.
+
+    Arguments:
+        data: A name (``digits``, ``mnist``, ``mnist-static``, ``fashion-mnist`` or a folder in ``$JENSEN_DATA``), a
+            path to a .npy, .npz or idx file, or an array or tensor of rows, shape (N, \\*X).
+        key: Which array of an .npz file to take.
+        download: Whether a named data set that is not there may be fetched.
+
+    Raises:
+        DataError: If there is no such data, or they are not rows of real numbers.
+        FileFormatError: If a file is damaged or of an unknown kind.
+    """
+    if isinstance(data, Tensor):
+        return Source("array", {"all": _rows(data.detach().cpu().numpy(), "the tensor")}, None)
+    if not isinstance(data, str | os.PathLike):
+        return Source("array", {"all": _rows(np.asarray(data), "the array")}, None)
+    text = os.fspath(data)
+    if text == "digits":
+        return Source("digits", {"all": _digits()}, "digits")
+    looks_like_path = os.sep in text or text.startswith(".") or text.endswith(_SUFFIXES)
+    if not looks_like_path:
+        named = _open_named(text, key=key, download=download)
+        if named is not None:
+            return named
+    path = Path(text).expanduser()
+    if not path.exists():
+        raise DataError(_missing(text, looks_like_path=looks_like_path))
+    return _open_path(path, path.name.split(".")[0], key)
+
+
+def _missing(text: str, *, looks_like_path: bool) -> str:
+    if looks_like_path:
+        return f"there is no file {text}. Check the path; relative paths start in {Path.cwd()}."
+    known = sorted(
+        {"digits", *_NAMED, *(p.name for f in data_folders() if f.is_dir() for p in f.iterdir() if p.is_dir())}
+    )
+    hint = " Add --download to fetch it." if text in _DOWNLOADS else ""
+    places = " or ".join(str(folder) for folder in data_folders())
+    return (
+        f"no data named {text!r}: looked for a folder of that name in {places}, and for a file ./{text}.{hint} "
+        f"Known names: {', '.join(known)}; or give a path to a .npy, .npz or idx file."
+    )
+
+
+def _digits() -> Array:
+    from sklearn.datasets import load_digits  # noqa: PLC0415 (slow to import)
+
+    images: Array = load_digits().images
+    return images
+
+
+def _open_named(name: str, *, key: str | None, download: bool) -> Source | None:
+    folder_name, special = _NAMED.get(name, (name, None))
+    for parent in data_folders():
+        folder = parent / folder_name
+        if folder.is_dir() and any(folder.iterdir()):
+            return special(folder, name) if special else _open_folder(folder, name, key)
+    if download and name in _DOWNLOADS:
+        from .download import fetch  # noqa: PLC0415 (only on request)
+
+        fetch(_DOWNLOADS[name], data_folders()[-1] / folder_name)
+        return _open_named(name, key=key, download=False)
+    return None
+
+
+def _open_folder(folder: Path, name: str, key: str | None) -> Source:
+    files = sorted(p for p in folder.iterdir() if p.suffix in (".npy", ".npz"))
+    if len(files) != 1:
+        raise DataError(
+            f"the folder {folder} holds {len(files)} .npy or .npz files, so it is not clear which rows are meant. Give "
+            "the path of one file."
+        )
+    return _open_path(files[0], name, key)
+
+
+def _open_mnist(folder: Path, name: str) -> Source:
+    def images(part: str) -> Array:
+        for suffix in (".gz", ""):
+            path = folder / f"{part}-images-idx3-ubyte{suffix}"
+            if path.exists():
+                return _read_idx(path)
+        raise FileFormatError(f"{folder} has no file {part}-images-idx3-ubyte or {part}-images-idx3-ubyte.gz.")
+
+    binarisation: Binarisation = "dynamic" if name == "mnist" else "none"
+    return Source(name, {"train": images("train"), "test": images("t10k")}, name, None, binarisation, valid_rows=5000)
+
+
+def _open_mnist_static(folder: Path, name: str) -> Source:
+    with _open_npz(folder / "binarized_mnist.npz") as archive:
+        arrays = {split: np.unpackbits(_read_member(archive, split), axis=1) for split in _SPLITS}
+    return Source(name, {split: rows.reshape(-1, 28, 28) for split, rows in arrays.items()}, name)
+
+
+_NAMED: dict[str, tuple[str, Callable[[Path, str], Source] | None]] = {
+    "mnist": ("mnist", _open_mnist),
+    "fashion-mnist": ("fashion-mnist", _open_mnist),
+    "mnist-static": ("mnist-static-binarized", _open_mnist_static),
+}
+_DOWNLOADS = {"mnist": "mnist", "fashion-mnist": "fashion-mnist"}
+
+
+def _open_path(path: Path, name: str, key: str | None) -> Source:
+    reference = str(path.resolve())
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; expected a .npy, .npz or idx file.")
+    try:
+        if path.suffix == ".npy":
+            arrays, notes = {"all": _read_npy(path)}, []
+        elif path.suffix == ".npz":
+            arrays, notes = _read_npz(path, key)
+        elif "idx" in path.name or path.name.endswith("ubyte.gz"):
+            arrays, notes = {"all": _read_idx(path)}, []
+        else:
+            raise FileFormatError(
+                f"{path} is of a kind that cannot be read ({path.suffix or 'no ending'}); expected .npy, .npz, or idx "
+                "(a name with 'idx' in it, .gz or not). Save an array with numpy.save(path, array)."
+            )
+    except PermissionError as error:
+        raise FileFormatError(f"{path} may not be read by this user: {error.strerror}.") from error
+    except (OSError, ValueError, EOFError, struct.error, zlib.error, zipfile.BadZipFile, KeyError) as error:
+        raise FileFormatError(f"{path} is damaged or not what its name says: {error}.") from error
+    return Source(name, {k: _rows(a, str(path)) for k, a in arrays.items()}, reference, key, notes=notes)
+
+
+def _rows(values: Array, name: str) -> Array:
+    """An array as rows; a vector becomes one column."""
+    if values.ndim == 0:
+        raise DataError(f"{name} holds a single value; expected rows, shape (N, *X).")
+    return values[:, None] if values.ndim == 1 else values
+
+
+def _read_npy(path: Path) -> Array:
+    _check_kind(path)
+    # A memory map refuses a header that claims more than the file holds, before any memory is taken.
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+def _check_kind(path: Path) -> None:
+    with path.open("rb") as file:
+        _header(file, path.stat().st_size, str(path))
+
+
+def _header(file: IO[bytes], size: int, where: str) -> None:
+    """Checks a .npy header: a type that is plain numbers, and no more of them than the file can hold."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    if dtype.hasobject:
+        raise DataError(
+            f"{where} holds Python objects, which are never read since they can run code; expected numbers."
+        )
+    claimed = math.prod(shape) * dtype.itemsize
+    if claimed > size:
+        raise FileFormatError(
+            f"{where} claims an array of shape {shape}, {claimed} bytes, but holds only {size} bytes."
+        )
+
+
+def _open_npz(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise FileFormatError(f"{path} is not a whole .npz file: {error}.") from error
+
+
+def _read_member(archive: zipfile.ZipFile, key: str) -> Array:
+    info = archive.getinfo(f"{key}.npy")
+    where = f"{archive.filename}[{key}]"
+    if info.file_size > 1000 * max(info.compress_size, 1) + 2**20:
+        raise FileFormatError(f"{where} unpacks to {info.file_size} bytes from {info.compress_size}; it is not read.")
+    with archive.open(info) as file:
+        _header(file, info.file_size, where)
+    with archive.open(info) as file:
+        return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+
+
+def _read_npz(path: Path, key: str | None) -> tuple[dict[str, Array], list[str]]:
+    with _open_npz(path) as archive:
+        keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+        chosen, notes = _choose_key(keys, key, path)
+        return {split: _read_member(archive, name) for split, name in chosen.items()}, notes
+
+
+def _choose_key(keys: list[str], key: str | None, path: Path) -> tuple[dict[str, str], list[str]]:
+    prefix = f"{key}_" if key else ""
+    if all(f"{prefix}{split}" in keys for split in _SPLITS):
+        return {split: f"{prefix}{split}" for split in _SPLITS}, [f"took {prefix}train, {prefix}valid and {prefix}test"]
+    if key is not None:
+        if key not in keys:
+            raise DataError(f"{path} has no array {key!r}; it has {', '.join(keys)}. Choose one with --key.")
+        return {"all": key}, []
+    rows = keys if len(keys) == 1 else [name for name in keys if name in ("x", "X", "images", "data", "counts")]
+    if len(rows) != 1:
+        raise DataError(f"{path} holds {len(keys)} arrays ({', '.join(keys)}); choose the rows with --key NAME.")
+    return {"all": rows[0]}, [f"took the array {rows[0]!r} (of {', '.join(keys)}; --key changes it)"]
+
+
+_IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+
+
+def _read_idx(path: Path) -> Array:
+    opened: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rb") as file:
+            zero, kind, dims = struct.unpack(">HBB", file.read(4))
+            if zero != 0 or kind not in _IDX_TYPES or dims == 0:
+                raise FileFormatError(f"{path} does not begin like an idx file.")
+            shape = struct.unpack(f">{dims}I", file.read(4 * dims))
+            dtype = np.dtype(_IDX_TYPES[kind])
+            claimed = math.prod(shape) * dtype.itemsize
+            if claimed > 1100 * path.stat().st_size:
+                raise FileFormatError(f"{path} claims an array of shape {shape}, far more than the file can hold.")
+            content = file.read(claimed + 1)
+    except (OSError, EOFError, struct.error, zlib.error) as error:
+        raise FileFormatError(f"{path} is not a whole idx file: {error}.") from error
+    if len(content) != claimed:
+        found = "more" if len(content) > claimed else f"only {len(content)}"
+        raise FileFormatError(f"{path} claims an array of shape {shape}, {claimed} bytes, and holds {found}.")
+    values: Array = np.frombuffer(content, dtype).reshape(shape)
+    return values.astype(dtype.newbyteorder("="))

@@ -1,0 +1,158 @@
+"""Splits by content: equal rows never stand on two sides, and the order of a file does not matter."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import DataError
+from ..noise import mix, row_keys
+from .feed import Rows
+from .schema import Array, Binarisation, Schema, infer
+from .sources import Source
+
+__all__ = ["Splits", "prepare"]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Rows by split under one schema.
+
+    Arguments:
+        schema: What a row is.
+        stored: The rows of ``train``, ``valid`` and ``test`` as they are stored.
+        rule: How the split was made, in words.
+        reference: The name or path that opens the data again; None for data from memory.
+        key: Which array of the file was taken.
+        notes: What was noticed.
+    """
+
+    schema: Schema
+    stored: dict[str, Tensor]
+    rule: str
+    reference: str | None
+    key: str | None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def protocol(self) -> str:
+        """How data, splits and binarisation were made; numbers compare only under equal protocols."""
+        return f"{self.schema.protocol}; {self.rule}"
+
+    @property
+    def train(self) -> Rows:
+        """The training rows as they are fed."""
+        return Rows(self.stored["train"], self.schema.encode)
+
+    def frozen(self, split: str) -> Tensor:
+        """The rows of a split as the model sees them in evaluation."""
+        return self.schema.freeze(self.stored[split])
+
+    def user_rows(self, split: str) -> Array:
+        """The rows of a split in the user's units, before any binarisation."""
+        plain = self.schema.model_copy(update={"binarisation": "none"})
+        return plain.user_values(plain.grey(self.stored[split]), exact=True)
+
+    def fingerprint(self, split: str) -> str:
+        """A SHA-256 of the rows of a split, order included."""
+        values = self.stored[split]
+        digest = hashlib.sha256(f"{values.dtype}{tuple(values.shape)}".encode())
+        digest.update(values.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def prepare(source: Source, *, binarisation: Binarisation | None = None, seed: int = 0) -> Splits:
+    """Splits rows, finds their schema and stores them in the smallest type that holds them.
+
+    Data sets with a split of their own keep it. Where validation rows are missing they are taken from the training
+    file, and where there is one array it is split 80/10/10, both by a seeded hash of the content of each row.
+
+    Arguments:
+        source: The data as opened.
+        binarisation: How grey values become zeros and ones; by default what the named data set is known for.
+        seed: The seed of splits and frozen binarisation.
+
+    Raises:
+        DataError: If there are too few different rows, or the data cannot be modelled as they are.
+    """
+    arrays, rule = _split(source, seed)
+    values = (
+        np.concatenate(list(source.arrays.values())) if len(source.arrays) > 1 else next(iter(source.arrays.values()))
+    )
+    chosen = source.binarisation if binarisation is None else binarisation
+    schema = infer(values, arrays["train"], name=source.name, binarisation=chosen, seed=seed)
+    stored = {split: schema.store(rows) for split, rows in arrays.items()}
+    notes = [*source.notes, *_shared_rows(stored)]
+    return Splits(schema, stored, rule, source.reference, source.key, notes)
+
+
+def _split(source: Source, seed: int) -> tuple[dict[str, Array], str]:
+    arrays = dict(source.arrays)
+    if set(arrays) == {"train", "valid", "test"}:
+        return arrays, "the data's own splits"
+    if "all" in arrays:
+        rows = arrays.pop("all")
+        order, groups = _by_hash(rows, seed)
+        held = max(1, round(0.1 * len(rows)))
+        cut, where = _take(order, groups, [held, held], source.name)
+        parts = {"test": cut[0], "valid": cut[1], "train": where}
+        return {s: rows[np.sort(i)] for s, i in parts.items()}, f"80/10/10 by content hash, seed {seed}"
+    count = source.valid_rows or max(1, len(arrays["train"]) // 10)
+    rows = arrays["train"]
+    order, groups = _by_hash(rows, seed)
+    cut, rest = _take(order, groups, [min(count, len(rows) // 5)], source.name)
+    arrays |= {"train": rows[np.sort(rest)], "valid": rows[np.sort(cut[0])]}
+    rule = (
+        f"the data's own test rows, {len(cut[0])} validation rows from the training file by content hash, seed {seed}"
+    )
+    return arrays, rule
+
+
+def _by_hash(rows: Array, seed: int) -> tuple[Array, Array]:
+    """Row numbers in the order of a seeded hash of their content, and that hash; equal rows stand together."""
+    if rows.dtype.kind not in "buif":
+        raise DataError(f"expected rows of real numbers; got values of type {rows.dtype}.")
+    keys = np.array([mix(seed, "split", key) for key in row_keys(torch.from_numpy(_plain(rows)))], dtype=np.int64)
+    order = np.argsort(keys, kind="stable")
+    return order, keys[order]
+
+
+def _plain(rows: Array) -> Array:
+    """Rows in a type that torch knows, so that their bytes can be hashed."""
+    native = np.ascontiguousarray(rows).astype(rows.dtype.newbyteorder("="), copy=False)
+    unsigned = {"uint16": np.int16, "uint32": np.int32, "uint64": np.int64, "float128": np.float64}
+    name = native.dtype.name
+    return native.astype(unsigned[name]) if name in unsigned else native.copy()
+
+
+def _take(order: Array, groups: Array, counts: list[int], name: str) -> tuple[list[Array], Array]:
+    """Cuts parts of about the given sizes from the front, never between equal rows."""
+    edges = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]])  # where a new content begins
+    if len(edges) < len(counts) + 1:
+        raise DataError(
+            f"{name} has {len(order)} rows of which {len(edges)} differ; holding some out for validation and test needs "
+            f"at least {len(counts) + 1} different rows. Give more rows, or train by hand with jensen.train.fit."
+        )
+    parts, start = [], 0
+    for place, count in enumerate(counts):
+        first = int(np.searchsorted(edges, start, side="right"))
+        last = len(edges) - (len(counts) - place)
+        wanted = int(np.searchsorted(edges, start + count))
+        end = int(edges[min(max(first, wanted), last)])
+        parts.append(order[start:end])
+        start = end
+    return parts, order[start:]
+
+
+def _shared_rows(stored: dict[str, Tensor]) -> list[str]:
+    keys = {split: set(row_keys(rows)) for split, rows in stored.items()}
+    notes = []
+    for a, b in (("train", "test"), ("train", "valid"), ("valid", "test")):
+        shared = len(keys[a] & keys[b])
+        if shared:
+            notes.append(f"{shared} different rows stand in both {a} and {b}")
+    return notes

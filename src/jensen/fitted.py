@@ -1,0 +1,346 @@
+"""A model that can be used: it speaks the user's units, and lives in a folder from which nothing is run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from . import conditional, families, model, nets, objectives, priors, schedules  # noqa: F401 (names in files)
+from .data import Schema
+from .errors import DataError, FileFormatError, OptionError, SpecError
+from .evaluate import (
+    Bounds,
+    Latents,
+    Number,
+    bounds,
+    check_data,
+    device_of,
+    evaluation_mode,
+    in_chunks,
+    latents,
+    summarise,
+)
+from .files import read_json, read_tensors, write_json, write_tensors
+from .noise import seeded
+from .spec import Spec, build, describe, own_names, parse
+
+__all__ = ["Evaluation", "Fitted", "evaluate", "load", "save"]
+
+FORMAT = 1
+
+Rows = TypeVar("Rows", np.ndarray[Any, Any], Tensor)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model is worth on some rows.
+
+    Arguments:
+        elbo: The evidence lower bound.
+        log_likelihood: The lower bound on log p(x) from K samples.
+        bits_per_dim: ``log_likelihood`` as bits per dimension, for a mass; None for a density.
+        latents: How much each latent is used.
+        scores: The bounds of each row.
+    """
+
+    elbo: Number
+    log_likelihood: Number
+    bits_per_dim: float | None
+    latents: Latents
+    scores: Bounds
+
+    def __str__(self) -> str:
+        bits = "" if self.bits_per_dim is None else f" · {self.bits_per_dim:.4f} bits/dim"
+        return (
+            f"ELBO {self.elbo} · log p(x) {self.log_likelihood}{bits} · {self.elbo.n} examples, {self.elbo.split} rows, "
+            f"{self.latents.active} active latents"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as plain data."""
+        each = self.latents.kl_per_latent
+        return {
+            "test": {
+                "elbo": self.elbo.to_json(),
+                "log_likelihood": self.log_likelihood.to_json(),
+                "bits_per_dim": self.bits_per_dim,
+            },
+            "kl": self.latents.kl,
+            "kl_per_latent": None if each is None else each.tolist(),
+            "active_latents": self.latents.active,
+        }
+
+
+class Fitted:
+    """A trained model with the schema of its data: it takes and returns the user's rows.
+
+    Arguments:
+        vae: The model.
+        schema: What a row is; None for a model of raw model values.
+        protocol: How the data were split and binarised.
+
+    Example:
+        >>> from jensen import testing
+        >>> fitted = Fitted(testing.LinearGaussian(torch.eye(3)[:, :2], noise=0.5).model)
+        >>> fitted.embed(torch.zeros(4, 3, dtype=torch.float64)).shape
+        torch.Size([4, 2])
+    """
+
+    def __init__(self, vae: Any, schema: Schema | None = None, protocol: str = "") -> None:
+        self.vae = vae.eval()
+        self.schema = schema
+        self.protocol = protocol or (schema.protocol if schema else "")
+
+    def model_values(self, x: Any) -> Tensor:
+        """User rows as the model sees them.
+
+        Raises:
+            DataError: If they are not rows of this data.
+        """
+        if self.schema is None:
+            if not isinstance(x, Tensor):
+                x = torch.from_numpy(np.asarray(x))
+                x = x.to(next((p.dtype for p in self.vae.parameters()), torch.float32))
+            return x
+        values = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
+        event = self.schema.event_shape
+        if values.shape == event:
+            raise DataError(f"got one row of shape {event}; expected a batch of rows, shape (N, …): pass x[None].")
+        if values.ndim == 1 and event == (1,):
+            values = values[:, None]
+        return self.schema.model_values(values)
+
+    def _like(self, result: np.ndarray[Any, Any] | Tensor, x: object) -> Any:
+        if isinstance(x, Tensor):
+            return result if isinstance(result, Tensor) else torch.from_numpy(result)
+        return result.numpy() if isinstance(result, Tensor) else result
+
+    def embed(self, x: Rows) -> Rows:
+        r"""The posterior mean of each row, shape (N, Z): deterministic, and the same in any batch, bit for bit.
+
+        Arguments:
+            x: Rows in the user's units, shape (N, \*X), as an array or a tensor; the result is of the same type.
+        """
+        rows = self._checked(x)
+        with evaluation_mode(self.vae):
+            codes = in_chunks(lambda part: self.vae.embed(part.to(device_of(self.vae))).cpu(), rows)
+        result: Rows = self._like(codes.clone(), x)
+        return result
+
+    def _checked(self, x: Any) -> Tensor:
+        rows = self.model_values(x)
+        check_data(self.vae, rows)
+        return rows
+
+    def reconstruct(self, x: Rows) -> Rows:
+        r"""The mean of :math:`p(x|z)` at the posterior mean of z, in the user's units, as floats.
+
+        Arguments:
+            x: Rows in the user's units, shape (N, \*X).
+        """
+        rows = self._checked(x)
+
+        def mean(part: Tensor) -> Tensor:
+            z = self.vae.embed(part.to(device_of(self.vae)))
+            return self.vae.decode(z).mean.cpu()
+
+        with evaluation_mode(self.vae):
+            means = in_chunks(mean, rows).clone()
+        result: Rows = self._like(means if self.schema is None else self.schema.user_values(means, exact=False), x)
+        return result
+
+    def sample(self, n: int, *, seed: int | None = None, mean: bool = False) -> np.ndarray[Any, Any]:
+        r"""Rows drawn from the model, in the user's units.
+
+        Arguments:
+            n: How many.
+            seed: The seed; without it the draw is a new one each time.
+            mean: Return the mean of :math:`p(x|z)` for each drawn z instead of a draw of x.
+
+        Raises:
+            OptionError: If ``n`` is not positive.
+        """
+        if n < 1:
+            raise OptionError(f"sample needs a positive number of rows; got n={n}.")
+        chosen = int(torch.randint(2**62, ())) if seed is None else seed
+        with evaluation_mode(self.vae), seeded(chosen, "sample"):
+            if mean:
+                x = self.vae.decode(self.vae.prior().sample(torch.Size((n,)))).mean
+            else:
+                x = self.vae.sample(n)
+        x = x.clone()
+        return x.cpu().numpy() if self.schema is None else self.schema.user_values(x, exact=not mean)
+
+    def log_likelihood(self, x: Rows, *, k: int = 1000, seed: int = 0) -> Rows:
+        r"""A lower bound on log p(x) of each row from K samples, nats, shape (N,), for the user's units.
+
+        Arguments:
+            x: Rows in the user's units, shape (N, \*X).
+            k: The number of samples K.
+            seed: The seed of the noise.
+        """
+        jacobian = 0.0 if self.schema is None else self.schema.log_jacobian
+        result: Rows = self._like(bounds(self.vae, self.model_values(x), k=k, seed=seed).log_likelihood + jacobian, x)
+        return result
+
+
+def evaluate(model: Any, x: Any, *, k: int = 1000, seed: int = 0, split: str = "test") -> Evaluation:
+    r"""Bounds on log p(x) of held-out rows, with their errors.
+
+    Arguments:
+        model: A :class:`Fitted`, with rows in the user's units, or a model, with rows as it sees them.
+        x: The rows, shape (N, \*X).
+        k: The number of samples K of the log-mean-exp bound.
+        seed: The seed of the noise.
+        split: What the rows are, for the result.
+
+    Example:
+        >>> from jensen import testing
+        >>> oracle = testing.LinearGaussian(torch.eye(3)[:, :2], noise=0.5)
+        >>> evaluate(oracle.model, torch.zeros(4, 3, dtype=torch.float64), k=10).log_likelihood.kind
+        'lower'
+    """
+    fitted = model if isinstance(model, Fitted) else Fitted(model)
+    return score(fitted, fitted.model_values(x), k=k, seed=seed, split=split)
+
+
+def score(fitted: Fitted, rows: Tensor, *, k: int, seed: int, split: str) -> Evaluation:
+    """The evaluation of rows that are model values already."""
+    scores = bounds(fitted.vae, rows, k=k, seed=seed)
+    measure: Literal["mass", "density"] = getattr(fitted.vae.likelihood, "measure", "density")
+    jacobian = 0.0 if fitted.schema is None else fitted.schema.log_jacobian
+    labels = {"measure": measure, "split": split, "protocol": fitted.protocol}
+    elbo = summarise(scores.elbo + jacobian, scores.elbo_variance, scores, **labels)
+    log_likelihood = summarise(scores.log_likelihood + jacobian, scores.log_likelihood_variance, scores, **labels)
+    bits = -log_likelihood.mean / (rows[0].numel() * math.log(2)) if measure == "mass" else None
+    return Evaluation(elbo, log_likelihood, bits, latents(fitted.vae, rows), scores)
+
+
+def save(model: Any, path: str | Path, *, extra: Mapping[str, object] | None = None) -> Path:
+    """Writes a model as plain data: ``config.json`` and ``model.safetensors``.
+
+    What was written is built again, and the module tree, every tensor and one seeded draw are compared, so that a
+    model that was edited after it was built cannot be saved as something else.
+
+    Arguments:
+        model: A :class:`Fitted` or a model; all its parts are declared.
+        path: The folder; it is made if need be.
+        extra: More entries of ``config.json``.
+
+    Raises:
+        SpecError: If a part is not declared, or the model is not what its declarations build.
+    """
+    fitted = model if isinstance(model, Fitted) else Fitted(model)
+    folder = Path(path)
+    spec, arguments, factories = describe(fitted.vae)
+    _verify(fitted.vae, spec, arguments, factories)
+    write_tensors(folder / "model.safetensors", fitted.vae.state_dict())
+    if arguments:
+        write_tensors(folder / "arguments.safetensors", arguments)
+    if fitted.schema is not None:
+        data = {"format": FORMAT, "protocol": fitted.protocol, "schema": fitted.schema.model_dump(mode="json")}
+        if not (folder / "data.json").exists():
+            write_json(folder / "data.json", data)
+    write_json(folder / "config.json", {"format": FORMAT, "model": spec.model_dump(), **(extra or {})})
+    return folder
+
+
+def _verify(model: nn.Module, spec: Spec, arguments: Mapping[str, Tensor], names: Mapping[str, Any]) -> None:
+    with seeded(0):
+        rebuilt = build(spec, arguments, names).to(device_of(model)).to(_dtype(model))
+    here = [(name, type(module)) for name, module in model.named_modules()]
+    there = [(name, type(module)) for name, module in rebuilt.named_modules()]
+    changed = (
+        "its declarations say otherwise, so it was edited after it was built. Build it by constructor calls alone."
+    )
+    if here != there:
+        a, b = next(((a, b) for a, b in zip(here, there, strict=False) if a != b), (here[-1], there[-1]))
+        raise SpecError(
+            f"the model cannot be saved: at {a[0] or 'the top'} it has {a[1].__name__} where its declaration builds "
+            f"{b[1].__name__} at {b[0] or 'the top'}; {changed}"
+        )
+    try:
+        rebuilt.load_state_dict(model.state_dict())
+    except RuntimeError as error:
+        raise SpecError(
+            f"the model cannot be saved: its tensors do not fit what its declarations build: {error}"
+        ) from error
+    if not all(torch.equal(a, b) for a, b in zip(_seeded_draw(model), _seeded_draw(rebuilt), strict=True)):
+        raise SpecError(
+            f"the model cannot be saved: a seeded draw differs from that of what its declarations build; {changed}"
+        )
+
+
+def _dtype(model: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in model.parameters()), torch.float32)
+
+
+def _seeded_draw(model: Any) -> tuple[Tensor, ...]:
+    with evaluation_mode(model), seeded(0, "verify"):
+        x = model.sample(2)
+        draw = model.draw(x)
+    return x, draw.log_weight, draw.log_likelihood
+
+
+def load(path: str | Path, *, modules: Mapping[str, Callable[..., Any]] | None = None) -> Fitted:
+    """Reads a model from a run or a folder that :func:`save` wrote; on the CPU, in evaluation mode, without data.
+
+    Nothing in the folder is ever run: files hold names, numbers and tensors, and a name is looked up among jensen's own
+    and in ``modules`` only.
+
+    Arguments:
+        path: The folder.
+        modules: The user's own declared classes and builders by the names they were declared with.
+
+    Raises:
+        FileFormatError: If a file is missing or damaged.
+        SpecError: If the description names something unknown or does not fit the tensors.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise FileFormatError(f"there is no folder {folder}; expected a run, such as runs/digits.")
+    config = read_json(folder / "config.json")
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise FileFormatError(
+            f"{folder / 'config.json'} has format {config.get('format') if isinstance(config, dict) else None!r}; this "
+            f"version reads format {FORMAT}. Use the version of jensen that wrote it."
+        )
+    vae = rebuild(folder, config.get("model"), modules)
+    state = read_tensors(folder / "model.safetensors")
+    vae.to(next((t.dtype for t in state.values() if t.is_floating_point()), torch.float32))
+    try:
+        vae.load_state_dict(state)
+    except RuntimeError as error:
+        raise SpecError(f"the tensors in {folder} do not fit its description: {error}") from error
+    schema, protocol = _read_schema(folder / "data.json") if (folder / "data.json").exists() else (None, "")
+    return Fitted(vae, schema, protocol)
+
+
+def rebuild(folder: Path, document: object, modules: Mapping[str, Callable[..., Any]] | None) -> Any:
+    """Builds what a description in a folder says, with the tensors that lie beside it."""
+    own = own_names()
+    clash = sorted(set(own) & set(modules or {}))
+    if clash:
+        raise SpecError(f"modules may not replace jensen's own {clash[0]!r}; declare yours under another name.")
+    path = folder / "arguments.safetensors"
+    with seeded(0):
+        return build(parse(document), read_tensors(path) if path.exists() else {}, {**own, **(modules or {})})
+
+
+def _read_schema(path: Path) -> tuple[Schema, str]:
+    document = read_json(path)
+    try:
+        return Schema.model_validate(document["schema"]), str(document["protocol"])
+    except (ValidationError, KeyError, TypeError) as error:
+        raise FileFormatError(f"{path} does not describe data: {error}") from error
+
+
+__all__ += ["FORMAT", "mix"]

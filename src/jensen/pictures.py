@@ -1,0 +1,131 @@
+"""Pictures of rows and of a training, as PNG files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["curves", "grid", "pairs"]
+
+Array = NDArray[Any]
+
+
+def _figure(width: float, height: float) -> Any:
+    # The object-oriented interface: no backend is chosen and no global state is touched.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 (slow to import)
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _as_image(row: Array) -> Array:
+    """A row as a picture: images as they are, vectors and others as one strip."""
+    if row.ndim == 2 or (row.ndim == 3 and row.shape[-1] in (3, 4)):
+        return row
+    if row.ndim == 3 and row.shape[-1] == 1:
+        return row[..., 0]
+    return row.reshape(1, -1)
+
+
+def _show(axes: Any, row: Array, low: float, high: float) -> None:
+    image = _as_image(row)
+    if image.ndim == 3:
+        image = np.clip((image - low) / max(high - low, 1e-12), 0, 1)
+        axes.imshow(image, interpolation="nearest")
+    else:
+        aspect = "equal" if image.shape[0] > 1 else "auto"
+        axes.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="nearest", aspect=aspect)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def grid(path: Path, rows: Array, title: str, limits: tuple[float, float]) -> None:
+    """Writes rows as a grid of pictures.
+
+    Arguments:
+        path: The PNG file.
+        rows: The rows, shape (N, \\*X).
+        title: What they are.
+        limits: The values shown as black and as white.
+    """
+    columns = max(1, min(8, math.ceil(math.sqrt(len(rows)))))
+    lines = math.ceil(len(rows) / columns)
+    strip = _as_image(rows[0]).shape[0] == 1
+    figure = _figure(1.1 * columns + 0.4, (0.4 if strip else 1.1) * lines + 0.6)
+    panels = figure.subplots(lines, columns, squeeze=False)
+    for axes, row in zip(panels.flat, rows, strict=False):
+        _show(axes, row, *limits)
+    for axes in list(panels.flat)[len(rows) :]:
+        axes.axis("off")
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path)
+
+
+def pairs(path: Path, data: Array, reconstructions: Array, title: str, limits: tuple[float, float]) -> None:
+    """Writes each row beside its reconstruction.
+
+    Arguments:
+        path: The PNG file.
+        data: The rows, shape (N, \\*X).
+        reconstructions: What the model makes of them, likewise.
+        title: What they are.
+        limits: The values shown as black and as white.
+    """
+    columns = min(4, len(data))
+    lines = math.ceil(len(data) / columns)
+    strip = _as_image(data[0]).shape[0] == 1
+    figure = _figure(2.3 * columns + 0.4, (0.5 if strip else 1.15) * lines + 0.9)
+    panels = figure.subplots(lines, 2 * columns, squeeze=False)
+    for axes in panels.flat:
+        axes.axis("off")
+    for index, (row, again) in enumerate(zip(data, reconstructions, strict=True)):
+        line, column = divmod(index, columns)
+        for offset, (picture, label) in enumerate(((row, "data"), (again, "model"))):
+            axes = panels[line, 2 * column + offset]
+            axes.axis("on")
+            _show(axes, picture, *limits)
+            if line == 0:
+                axes.set_title(label, fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path)
+
+
+def curves(path: Path, lines: Sequence[dict[str, Any]], best_step: int, title: str) -> None:
+    """Writes the bound on training and validation rows, and the KL, against the step.
+
+    Arguments:
+        path: The PNG file.
+        lines: The lines of a run's ``metrics.jsonl``.
+        best_step: The step whose weights were kept.
+        title: What it is.
+    """
+    figure = _figure(9, 3.4)
+    left, right = figure.subplots(1, 2)
+    steps = [line["step"] for line in lines]
+    trained = [line.get("bound", np.nan) for line in lines]
+    held = [(line["step"], line["valid"]) for line in lines if line.get("valid")]
+    left.plot(steps, trained, label="training rows", color="tab:blue", lw=1)
+    if held:
+        left.plot([s for s, _ in held], [v["elbo"] for _, v in held], label="validation rows", color="tab:orange", lw=1)
+        right.plot(
+            [s for s, _ in held], [np.nan if v["kl"] is None else v["kl"] for _, v in held], color="tab:green", lw=1
+        )
+    left.axvline(best_step, color="0.6", ls=":", label=f"kept: step {best_step}")
+    values = np.array(trained + [v["elbo"] for _, v in held], dtype=float)
+    values = values[np.isfinite(values)]
+    if len(values) > 4:
+        low, high = np.quantile(values, 0.1), values.max()
+        margin = 0.1 * max(high - low, 1e-3)
+        left.set_ylim(low - margin, high + margin)
+    left.set(xlabel="step", ylabel="ELBO, nats/example (higher is better)")
+    right.set(xlabel="step", ylabel="KL(q‖p) on validation rows, nats/example")
+    left.legend(fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path)
