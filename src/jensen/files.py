@@ -20,6 +20,7 @@ from .errors import FileFormatError
 __all__ = ["read_json", "read_tensors", "sha256", "sync_folder", "write_json", "write_tensors", "write_text"]
 
 _MAX_JSON = 64 * 2**20
+_MODE = 0o644
 _MAX_HEADER = 16 * 2**20
 
 
@@ -40,6 +41,7 @@ def _write(path: Path, save: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         save(temporary)
+        temporary.chmod(_MODE)  # safetensors leaves its files readable by their owner alone
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

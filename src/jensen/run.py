@@ -155,16 +155,19 @@ def _owned(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def _refuse_existing(folder: Path) -> None:
+    if folder.exists():
+        owner = folder / ".owner.json"
+        by = f" It belongs to process {read_json(owner).get('pid')}, which may still run." if owner.exists() else ""
+        raise RunError(
+            f"{folder} exists already.{by} Choose another --out, or go on with: jensen fit --resume {folder}"
+        )
+
+
 def _new_folder(out: str | os.PathLike[str] | None, name: str) -> Path:
     if out is not None:
-        folder = Path(out)
-        if folder.exists():
-            owner = folder / ".owner.json"
-            by = f" It belongs to process {read_json(owner).get('pid')}." if owner.exists() else ""
-            raise RunError(
-                f"{folder} exists already.{by} Choose another --out, or go on with: jensen fit --resume {folder}"
-            )
-        return _make(folder)
+        _refuse_existing(Path(out))
+        return _make(Path(out))
     stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
     for number in range(1, 10**6):
         folder = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
@@ -223,15 +226,14 @@ def fit(
     observer = observer or Log()
     if stop_after is not None and stop_after < 1:
         raise OptionError(f"--stop-after must be at least 1; got {stop_after}.")
+    if out is not None:
+        _refuse_existing(Path(out))
     source = open_source(data, key=chosen.key, download=download)
     splits = prepare(source, binarisation=chosen.binarisation, seed=chosen.data_seed)
     observer.found(splits)
     plan = choose(splits.schema, len(splits.stored["train"]), chosen)
     vae = plan.model if model is None else model
-    plan.model.to(torch.float32)
     specs = {"model": describe(vae)[0].model_dump(), "objective": describe(plan.objective)[0].model_dump()}
-    if out is not None and Path(out).exists():
-        _new_folder(out, splits.schema.name)
     observer.chose(plan.choices, parameters_of(vae))
     folder = _new_folder(out, splits.schema.name)
     with _owned(folder):

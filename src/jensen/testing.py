@@ -23,7 +23,7 @@ __all__ = ["LinearGaussian", "kl_z_score", "ppca_log_likelihood", "quadrature", 
 
 
 class _ExactPosterior(nn.Module):
-    r"""The posterior :math:`N(\Sigma W^\top (x-\mu) / \sigma^2, \Sigma)`, :math:`\Sigma^{-1} = I + W^\top W / \sigma^2`."""
+    r"""The posterior :math:`N(\Sigma W^\top (x-\mu)/\sigma^2, \Sigma)`, :math:`\Sigma^{-1} = I + W^\top W/\sigma^2`."""
 
     def __init__(self, weight: Tensor, mean: Tensor, noise: float) -> None:
         super().__init__()

@@ -31,7 +31,8 @@ def doctor(*, json: Annotated[bool, Parameter(negative=())] = False) -> None:
     with seeded(0):
         oracle = testing.LinearGaussian(torch.randn(8, 3), noise=0.5)
         x = oracle.evidence.sample((16,))
-        error = float((oracle.model.draw(x, k=7).log_weight - oracle.log_evidence(x)).abs().max())
+        log_weight = oracle.model.draw(x, k=7).log_weight.detach()
+    error = float((log_weight - oracle.log_evidence(x)).abs().max())
     healthy = error < 1e-10
     folders = {str(folder): folder.is_dir() for folder in data_folders()}
     findings = {

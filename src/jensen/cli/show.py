@@ -21,8 +21,8 @@ __all__ = ["ConsoleObserver", "console", "evaluation_table", "print_json"]
 
 
 def console() -> Console:
-    """The console for messages, on stderr."""
-    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+    """The console for messages, on stderr; where nobody reads along, lines are not broken."""
+    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 200)
 
 
 def print_json(document: Mapping[str, Any]) -> None:
@@ -57,10 +57,8 @@ class ConsoleObserver:
             self.console.print(f"note: {note}")
 
     def chose(self, choices: list[Choice], parameters: int) -> None:
-        table = Table(box=None, show_header=False, pad_edge=False)
         for choice in choices:
-            table.add_row(f"{choice.what}:", choice.value, f"({choice.reason}; {choice.option})")
-        self.console.print(table)
+            self.console.print(f"{choice.what}: {choice.value} ({choice.reason}; {choice.option})")
         self.console.print(f"{parameters:,} parameters")
 
     def report(self, report: Report) -> None:
@@ -106,9 +104,9 @@ def evaluation_table(document: Mapping[str, Any]) -> Table:
     numbers = document[split]
     elbo, bound = number_of(numbers["elbo"]), number_of(numbers["log_likelihood"])
     table = Table(title=f"{document['data']['protocol']} · {elbo.n:,} {split} rows", title_justify="left", box=None)
-    table.add_column("")
-    table.add_column(f"{elbo.unit}", justify="right")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
+    table.add_column(f"{elbo.unit}", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     table.add_row("ELBO", f"{elbo.mean:.2f} ± {elbo.se:.2f}", f"mean of {elbo.k} draws, MC se {elbo.mc_se:.2g}")
     detail = f"K = {bound.k}, MC se {bound.mc_se:.2g}, median ESS {bound.ess:.3g}"
     table.add_row("log p(x) ≥", f"{bound.mean:.2f} ± {bound.se:.2f}", detail)
