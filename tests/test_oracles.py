@@ -1,0 +1,89 @@
+"""Models whose log-likelihood is known."""
+
+import pytest
+import torch
+
+from jensen import VAE, Conditional, JensenError, families, nets, objectives, priors, testing
+
+
+def weights(size, latents, seed=0):
+    return torch.randn(size, latents, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def rows(oracle, n=5, seed=1):
+    torch.manual_seed(seed)
+    return oracle.evidence.sample((n,))
+
+
+@pytest.mark.parametrize("k", [1, 7])
+@pytest.mark.parametrize("noise", [0.1, 1.0, 3.0])
+@pytest.mark.parametrize(("size", "latents"), [(2, 1), (5, 2), (5, 5), (16, 3), (64, 10)])
+def test_with_the_exact_posterior_every_log_weight_is_the_evidence(size, latents, noise, k):
+    oracle = testing.LinearGaussian(weights(size, latents), noise, mean=torch.linspace(-1, 1, size))
+    x = rows(oracle)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        log_weight = oracle.model.draw(x, k=k).log_weight
+    assert log_weight.shape == (k, len(x))
+    assert log_weight.dtype == torch.float64
+    tolerance = 1e-12 * (1 + 1 / noise**2)
+    error = (log_weight - oracle.log_evidence(x)).abs()
+    assert error.max() < tolerance
+
+
+@pytest.mark.parametrize("latents", [1, 2])
+@pytest.mark.parametrize("noise", [0.3, 1.0])
+def test_quadrature_agrees_with_the_evidence(latents, noise):
+    oracle = testing.LinearGaussian(weights(4, latents), noise)
+    x = rows(oracle)
+    assert (testing.quadrature(oracle.model, x) - oracle.log_evidence(x)).abs().max() < 1e-9
+
+
+def test_quadrature_refuses_three_latents():
+    oracle = testing.LinearGaussian(weights(4, 3), 1.0)
+    with pytest.raises(JensenError, match="the model has 3"):
+        testing.quadrature(oracle.model, rows(oracle))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("closed_form_kl", [True, False])
+def test_the_elbo_is_below_the_evidence_of_another_posterior(seed, closed_form_kl):
+    oracle = testing.LinearGaussian(weights(4, 2, seed), 0.5)
+    torch.manual_seed(seed)
+    x = rows(oracle, n=3, seed=seed)
+    net = nets.mlp(4, 4, hidden=(8,)).double()
+    posterior = Conditional(net, families.Normal(2, scale=families.PredictedScale()))
+    model = VAE(oracle.model.prior, oracle.model.likelihood, posterior)
+    draws = 4000
+    bound = objectives.ELBO(k=draws, closed_form_kl=closed_form_kl)(model, x).bound
+    error = model.draw(x, k=draws).log_weight.std(0) / draws**0.5
+    assert (bound - 4 * error < oracle.log_evidence(x)).all()
+    # The gap is KL(q || p(z|x)), far from zero for an untrained network.
+    exact = torch.distributions.kl_divergence(
+        torch.distributions.MultivariateNormal(posterior(x).mean, torch.diag_embed(posterior(x).variance)),
+        oracle.model.posterior(x),
+    )
+    assert ((bound + exact - oracle.log_evidence(x)).abs() < 5 * error).all()
+
+
+def test_quadrature_agrees_with_importance_sampling_for_bernoulli():
+    torch.manual_seed(0)
+    likelihood = Conditional(nets.mlp(1, 6, hidden=(8,)), families.Bernoulli(6))
+    posterior = Conditional(nets.mlp(6, 2, hidden=(8,)), families.Normal(1, scale=families.PredictedScale()))
+    model = VAE(priors.StandardNormal(1), likelihood, posterior).double()
+    x = torch.bernoulli(torch.full((4, 6), 0.5, dtype=torch.float64))
+    k = 20_000
+    log_weight = model.draw(x, k=k).log_weight.detach()
+    estimate = log_weight.logsumexp(0) - torch.tensor(k).log()
+    error = (log_weight - estimate).exp().std(0) / k**0.5
+    assert ((estimate - testing.quadrature(model, x)).abs() < 4 * error + 1e-9).all()
+
+
+def test_ppca_log_likelihood_is_that_of_the_maximum_likelihood_model():
+    torch.manual_seed(0)
+    x = (torch.randn(500, 2) @ torch.randn(2, 5) + 0.3 * torch.randn(500, 5)).double()
+    values, vectors = torch.linalg.eigh(torch.cov(x.T, correction=0))
+    noise = values[:3].mean()
+    weight = vectors[:, 3:] * (values[3:] - noise).sqrt()
+    oracle = testing.LinearGaussian(weight, float(noise.sqrt()), mean=x.mean(0))
+    assert abs(float(oracle.log_evidence(x).mean()) - testing.ppca_log_likelihood(x, 2)) < 1e-10
