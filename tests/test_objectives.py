@@ -42,9 +42,7 @@ def conditional(inputs, family):
 
 def make(prior="standard", likelihood="bernoulli", posterior="diagonal", seed=0):
     with seeded(seed):
-        return VAE(
-            PRIORS[prior](3), conditional(3, LIKELIHOODS[likelihood]()), conditional(6, POSTERIORS[posterior]())
-        )
+        return VAE(PRIORS[prior](3), conditional(3, LIKELIHOODS[likelihood]()), conditional(6, POSTERIORS[posterior]()))
 
 
 def binary(n=20):

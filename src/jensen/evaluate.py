@@ -131,13 +131,20 @@ class Latents:
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients inside the block; every module's own mode is put back after it."""
+    """Evaluation mode and no gradients inside the block; every module's own mode is put back after it.
+
+    The number of threads is lowered to a power of two: it then divides a chunk, and no vector of numbers is cut at
+    the border between two threads, where the last bit would depend on the position of a row.
+    """
     modes = [(module, module.training) for module in model.modules()]
+    threads = torch.get_num_threads()
     model.eval()
     try:
+        torch.set_num_threads(2 ** (threads.bit_length() - 1))
         with torch.inference_mode():
             yield
     finally:
+        torch.set_num_threads(threads)
         for module, training in modes:
             module.training = training
 

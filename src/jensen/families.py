@@ -12,7 +12,7 @@ from torch.distributions import Distribution, Independent, MultivariateNormal, c
 from torch.distributions import Normal as TorchNormal
 
 from . import distributions
-from .distributions import BinnedCategorical, UnitGrid, bounded_scale, diagonal_normal, unbounded_scale
+from .distributions import BinnedCategorical, RowwiseNormal, UnitGrid, bounded_scale, diagonal_normal, unbounded_scale
 from .errors import OptionError, ShapeError
 from .spec import declared
 
@@ -229,7 +229,7 @@ class FullNormal(nn.Module):
         row, column = torch.tril_indices(self.size, self.size, offset=-1, device=loc.device)
         factor = torch.diag_embed(bounded_scale(raw_diagonal))
         factor[..., row, column] = below
-        return MultivariateNormal(loc, scale_tril=factor, validate_args=False)
+        return RowwiseNormal(loc, scale_tril=factor, validate_args=False)
 
 
 @declared("families.Bernoulli")
