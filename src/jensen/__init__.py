@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         data,
         distributions,
         errors,
+        evaluation,
         families,
         fitted,
         model,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     )
     from .conditional import Conditional
     from .errors import JensenError
-    from .evaluate import Number, elbo, log_likelihood
+    from .evaluation import Number, elbo, log_likelihood
     from .fitted import Evaluation, Fitted, evaluate, load, save
     from .model import VAE
     from .run import Run, compare, fit, resume
@@ -43,16 +44,16 @@ _NAMES = {
     "Evaluation": "fitted",
     "Fitted": "fitted",
     "JensenError": "errors",
-    "Number": "evaluate",
+    "Number": "evaluation",
     "Run": "run",
     "VAE": "model",
     "compare": "run",
     "declared": "spec",
-    "elbo": "evaluate",
+    "elbo": "evaluation",
     "evaluate": "fitted",
     "fit": "run",
     "load": "fitted",
-    "log_likelihood": "evaluate",
+    "log_likelihood": "evaluation",
     "resume": "run",
     "save": "fitted",
 }
@@ -62,6 +63,7 @@ _MODULES = (
     "data",
     "distributions",
     "errors",
+    "evaluation",
     "families",
     "fitted",
     "model",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from . import conditional, families, model, nets, objectives, priors, schedules  # noqa: F401 (names in files)
 from .data import Schema
 from .errors import DataError, FileFormatError, OptionError, SpecError
-from .evaluate import (
+from .evaluation import (
     Bounds,
     Latents,
     Number,

@@ -24,7 +24,7 @@ from .baselines import Baseline, baselines
 from .data import Splits, open_source, prepare
 from .data.sources import DataLike
 from .errors import DataError, FileFormatError, OptionError, RunError
-from .evaluate import Number, mean_and_se
+from .evaluation import Number, mean_and_se
 from .files import read_json, read_tensors, write_json, write_tensors
 from .fitted import FORMAT, Evaluation, Fitted, load, rebuild, save, score
 from .noise import mix

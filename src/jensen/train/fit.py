@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..data import Rows, batch_index
 from ..errors import DataError, NonFiniteError, OptionError, RunError
-from ..evaluate import bounds, check_data, device_of, latents, mean_and_se
+from ..evaluation import bounds, check_data, device_of, latents, mean_and_se
 from ..noise import mix
 from ..roles import Objective
 from ..schedules import Cosine
