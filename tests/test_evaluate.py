@@ -1,6 +1,5 @@
 """Bounds, their errors, and noise that belongs to rows."""
 
-import importlib
 import json
 import math
 
@@ -10,11 +9,11 @@ from torch import distributions as td
 from torch import nn
 
 from jensen import VAE, Conditional, JensenError, families, nets, priors, testing
+from jensen import evaluation as evaluate
 from jensen.errors import DataError, OptionError, ShapeError, SupportError
 from jensen.noise import RowNoise, mix, row_keys, seeded
 
 # By its path, since a function of the package may bear the same name.
-evaluate = importlib.import_module("jensen.evaluate")
 
 
 def mlp_model():

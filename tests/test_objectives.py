@@ -137,8 +137,17 @@ def test_free_bits_refuse_a_posterior_that_does_not_factorise():
 
 @pytest.mark.parametrize(
     "options",
-    [{"k": 0}, {"k": -1}, {"beta": 0.0}, {"beta": -1.0}, {"beta": float("nan")}, {"beta": float("inf")}]
-    + [{"free_bits": -0.1}, {"free_bits": float("inf")}, {"free_bits": float("nan")}],
+    [
+        {"k": 0},
+        {"k": -1},
+        {"beta": 0.0},
+        {"beta": -1.0},
+        {"beta": float("nan")},
+        {"beta": float("inf")},
+        {"free_bits": -0.1},
+        {"free_bits": float("inf")},
+        {"free_bits": float("nan")},
+    ],
 )
 def test_bad_arguments_are_refused(options):
     with pytest.raises(OptionError, match="got"):

@@ -78,7 +78,8 @@ class RowwiseNormal(MultivariateNormal):
         white = torch.linalg.solve_triangular(factor, centred, upper=False)[..., 0]
         log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         size = self.loc.shape[-1]
-        return -0.5 * (white.square().sum(-1) + size * math.log(2 * math.pi)) - log_det
+        log_prob: Tensor = -0.5 * (white.square().sum(-1) + size * math.log(2 * math.pi)) - log_det
+        return log_prob
 
 
 class UnitGrid(constraints.Constraint):
