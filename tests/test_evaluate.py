@@ -319,3 +319,12 @@ def test_keys_are_those_of_the_content():
     assert row_keys(x)[0] == row_keys(x.flip(0))[0]
     assert len(set(row_keys(x))) == 2
     assert row_keys(x.T.contiguous().T) == row_keys(x)
+
+
+def test_as_many_samples_as_rows_are_not_taken_for_rows():
+    keys = [11, 12, 13]
+    with RowNoise(keys):
+        whole = torch.randn(3, 3)
+    with RowNoise(keys[1:]):
+        part = torch.randn(3, 2)
+    assert torch.equal(part, whole[:, 1:])

@@ -239,3 +239,15 @@ def test_a_scale_of_another_shape_is_refused_at_construction():
 def test_a_predicted_scale_needs_the_network():
     with pytest.raises(JensenError, match="network"):
         families.PredictedScale()(None)
+
+
+def test_a_full_normal_scores_and_samples_one_covariance():
+    family = families.FullNormal(3).double()
+    distribution = family(*(p.double() for p in raw_parameters(family, ())))
+    reference = torch.distributions.MultivariateNormal(distribution.mean, distribution.covariance_matrix)
+    torch.manual_seed(0)
+    z = distribution.sample((20_000,))
+    torch.testing.assert_close(distribution.log_prob(z), reference.log_prob(z), rtol=1e-10, atol=1e-10)
+    products = (z - z.mean(0))[:, :, None] * (z - z.mean(0))[:, None, :]
+    error = products.std(0) / len(z) ** 0.5
+    assert ((products.mean(0) - distribution.covariance_matrix).abs() < 4.5 * error).all()

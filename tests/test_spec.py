@@ -210,3 +210,9 @@ documents = values | st.builds(lambda items: {"nodes": items}, st.lists(nodes, m
 def test_any_document_builds_or_is_a_spec_error(document):
     with contextlib.suppress(SpecError):
         load(document)
+
+
+def test_a_negative_reference_is_refused_even_where_it_would_fit():
+    document = {"nodes": [node("priors.StandardNormal", size=2), node("test.Pair", first={"ref": -1})]}
+    with pytest.raises(SpecError, match="reference"):
+        spec.build(spec.parse(document), {}, {**spec.own_names(), **PAIR})
