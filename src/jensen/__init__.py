@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         recipe,
         roles,
         run,
+        saving,
         schedules,
         spec,
         testing,
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
     from .conditional import Conditional
     from .errors import JensenError
     from .evaluation import Number, elbo, log_likelihood
-    from .fitted import Evaluation, Fitted, evaluate, load, save
+    from .fitted import Evaluation, Fitted, evaluate
     from .model import VAE
     from .run import Run, compare, fit, resume
+    from .saving import load, save
     from .spec import declared
 
 __version__ = "0.1.0"
@@ -52,10 +54,10 @@ _NAMES = {
     "elbo": "evaluation",
     "evaluate": "fitted",
     "fit": "run",
-    "load": "fitted",
+    "load": "saving",
     "log_likelihood": "evaluation",
     "resume": "run",
-    "save": "fitted",
+    "save": "saving",
 }
 _MODULES = (
     "baselines",
@@ -75,6 +77,7 @@ _MODULES = (
     "recipe",
     "roles",
     "run",
+    "saving",
     "schedules",
     "spec",
     "testing",

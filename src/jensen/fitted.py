@@ -1,21 +1,17 @@
-"""A model that can be used: it speaks the user's units, and lives in a folder from which nothing is run."""
+"""A fitted model: it takes and returns the user's rows, and says what it is worth."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
-from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
-from . import conditional, families, model, nets, objectives, priors, schedules  # noqa: F401 (names in files)
 from .data import Schema
-from .errors import DataError, FileFormatError, OptionError, SpecError
+from .errors import DataError, OptionError
 from .evaluation import (
     Bounds,
     Latents,
@@ -28,13 +24,9 @@ from .evaluation import (
     latents,
     summarise,
 )
-from .files import read_json, read_tensors, write_json, write_tensors
 from .noise import seeded
-from .spec import Spec, build, describe, own_names, parse
 
-__all__ = ["Evaluation", "Fitted", "evaluate", "load", "save"]
-
-FORMAT = 1
+__all__ = ["Evaluation", "Fitted", "evaluate", "score"]
 
 Rows = TypeVar("Rows", np.ndarray[Any, Any], Tensor)
 
@@ -60,8 +52,8 @@ class Evaluation:
     def __str__(self) -> str:
         bits = "" if self.bits_per_dim is None else f" · {self.bits_per_dim:.4f} bits/dim"
         return (
-            f"ELBO {self.elbo} · log p(x) {self.log_likelihood}{bits} · {self.elbo.n} examples, {self.elbo.split} rows, "
-            f"{self.latents.active} active latents"
+            f"ELBO {self.elbo} · log p(x) {self.log_likelihood}{bits} · {self.elbo.n} examples, "
+            f"{self.elbo.split} rows, {self.latents.active} active latents"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -172,10 +164,8 @@ class Fitted:
             raise OptionError(f"sample needs a positive number of rows; got n={n}.")
         chosen = int(torch.randint(2**62, ())) if seed is None else seed
         with evaluation_mode(self.vae), seeded(chosen, "sample"):
-            if mean:
-                x = self.vae.decode(self.vae.prior().sample(torch.Size((n,)))).mean
-            else:
-                x = self.vae.sample(n)
+            z = self.vae.prior().sample(torch.Size((n,))) if mean else None
+            x = self.vae.sample(n) if z is None else self.vae.decode(z).mean
         x = x.clone()
         return x.cpu().numpy() if self.schema is None else self.schema.user_values(x, exact=not mean)
 
@@ -222,125 +212,3 @@ def score(fitted: Fitted, rows: Tensor, *, k: int, seed: int, split: str) -> Eva
     log_likelihood = summarise(scores.log_likelihood + jacobian, scores.log_likelihood_variance, scores, **labels)
     bits = -log_likelihood.mean / (rows[0].numel() * math.log(2)) if measure == "mass" else None
     return Evaluation(elbo, log_likelihood, bits, latents(fitted.vae, rows), scores)
-
-
-def save(model: Any, path: str | Path, *, extra: Mapping[str, object] | None = None) -> Path:
-    """Writes a model as plain data: ``config.json`` and ``model.safetensors``.
-
-    What was written is built again, and the module tree, every tensor and one seeded draw are compared, so that a
-    model that was edited after it was built cannot be saved as something else.
-
-    Arguments:
-        model: A :class:`Fitted` or a model; all its parts are declared.
-        path: The folder; it is made if need be.
-        extra: More entries of ``config.json``.
-
-    Raises:
-        SpecError: If a part is not declared, or the model is not what its declarations build.
-    """
-    fitted = model if isinstance(model, Fitted) else Fitted(model)
-    folder = Path(path)
-    spec, arguments, factories = describe(fitted.vae)
-    _verify(fitted.vae, spec, arguments, factories)
-    write_tensors(folder / "model.safetensors", fitted.vae.state_dict())
-    if arguments:
-        write_tensors(folder / "arguments.safetensors", arguments)
-    if fitted.schema is not None:
-        data = {"format": FORMAT, "protocol": fitted.protocol, "schema": fitted.schema.model_dump(mode="json")}
-        if not (folder / "data.json").exists():
-            write_json(folder / "data.json", data)
-    write_json(folder / "config.json", {"format": FORMAT, "model": spec.model_dump(), **(extra or {})})
-    return folder
-
-
-def _verify(model: nn.Module, spec: Spec, arguments: Mapping[str, Tensor], names: Mapping[str, Any]) -> None:
-    with seeded(0):
-        rebuilt = build(spec, arguments, names).to(device_of(model)).to(_dtype(model))
-    here = [(name, type(module)) for name, module in model.named_modules()]
-    there = [(name, type(module)) for name, module in rebuilt.named_modules()]
-    changed = (
-        "its declarations say otherwise, so it was edited after it was built. Build it by constructor calls alone."
-    )
-    if here != there:
-        a, b = next(((a, b) for a, b in zip(here, there, strict=False) if a != b), (here[-1], there[-1]))
-        raise SpecError(
-            f"the model cannot be saved: at {a[0] or 'the top'} it has {a[1].__name__} where its declaration builds "
-            f"{b[1].__name__} at {b[0] or 'the top'}; {changed}"
-        )
-    try:
-        rebuilt.load_state_dict(model.state_dict())
-    except RuntimeError as error:
-        raise SpecError(
-            f"the model cannot be saved: its tensors do not fit what its declarations build: {error}"
-        ) from error
-    if not all(torch.equal(a, b) for a, b in zip(_seeded_draw(model), _seeded_draw(rebuilt), strict=True)):
-        raise SpecError(
-            f"the model cannot be saved: a seeded draw differs from that of what its declarations build; {changed}"
-        )
-
-
-def _dtype(model: nn.Module) -> torch.dtype:
-    return next((p.dtype for p in model.parameters()), torch.float32)
-
-
-def _seeded_draw(model: Any) -> tuple[Tensor, ...]:
-    with evaluation_mode(model), seeded(0, "verify"):
-        x = model.sample(2)
-        draw = model.draw(x)
-    return x, draw.log_weight, draw.log_likelihood
-
-
-def load(path: str | Path, *, modules: Mapping[str, Callable[..., Any]] | None = None) -> Fitted:
-    """Reads a model from a run or a folder that :func:`save` wrote; on the CPU, in evaluation mode, without data.
-
-    Nothing in the folder is ever run: files hold names, numbers and tensors, and a name is looked up among jensen's own
-    and in ``modules`` only.
-
-    Arguments:
-        path: The folder.
-        modules: The user's own declared classes and builders by the names they were declared with.
-
-    Raises:
-        FileFormatError: If a file is missing or damaged.
-        SpecError: If the description names something unknown or does not fit the tensors.
-    """
-    folder = Path(path)
-    if not folder.is_dir():
-        raise FileFormatError(f"there is no folder {folder}; expected a run, such as runs/digits.")
-    config = read_json(folder / "config.json")
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise FileFormatError(
-            f"{folder / 'config.json'} has format {config.get('format') if isinstance(config, dict) else None!r}; this "
-            f"version reads format {FORMAT}. Use the version of jensen that wrote it."
-        )
-    vae = rebuild(folder, config.get("model"), modules)
-    state = read_tensors(folder / "model.safetensors")
-    vae.to(next((t.dtype for t in state.values() if t.is_floating_point()), torch.float32))
-    try:
-        vae.load_state_dict(state)
-    except RuntimeError as error:
-        raise SpecError(f"the tensors in {folder} do not fit its description: {error}") from error
-    schema, protocol = _read_schema(folder / "data.json") if (folder / "data.json").exists() else (None, "")
-    return Fitted(vae, schema, protocol)
-
-
-def rebuild(folder: Path, document: object, modules: Mapping[str, Callable[..., Any]] | None) -> Any:
-    """Builds what a description in a folder says, with the tensors that lie beside it."""
-    own = own_names()
-    clash = sorted(set(own) & set(modules or {}))
-    if clash:
-        raise SpecError(f"modules may not replace jensen's own {clash[0]!r}; declare yours under another name.")
-    path = folder / "arguments.safetensors"
-    with seeded(0):
-        return build(parse(document), read_tensors(path) if path.exists() else {}, {**own, **(modules or {})})
-
-
-def _read_schema(path: Path) -> tuple[Schema, str]:
-    document = read_json(path)
-    try:
-        return Schema.model_validate(document["schema"]), str(document["protocol"])
-    except (ValidationError, KeyError, TypeError) as error:
-        raise FileFormatError(f"{path} does not describe data: {error}") from error
-
-
-__all__ += ["FORMAT", "mix"]

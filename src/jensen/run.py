@@ -23,14 +23,16 @@ from . import pictures
 from .baselines import Baseline, baselines
 from .data import Splits, open_source, prepare
 from .data.sources import DataLike
-from .errors import DataError, FileFormatError, OptionError, RunError
+from .errors import FileFormatError, OptionError, RunError
 from .evaluation import Number, mean_and_se
 from .files import read_json, read_tensors, write_json, write_tensors
-from .fitted import FORMAT, Evaluation, Fitted, load, rebuild, save, score
+from .fitted import Evaluation, Fitted, score
 from .noise import mix
 from .recipe import Choice, FitOptions, Plan, choose, parameters_of, parse_options
+from .saving import FORMAT, Config, load, read_config, rebuild, save
 from .spec import describe
-from .train import Checkpoints, History, Report, TrainOptions, fit as train
+from .train import Checkpoints, History, Report, TrainOptions
+from .train import fit as train
 
 __all__ = ["Observer", "Run", "compare", "evaluate_run", "fit", "resume"]
 
@@ -229,7 +231,8 @@ def fit(
     if out is not None:
         _refuse_existing(Path(out))
     source = open_source(data, key=chosen.key, download=download)
-    splits = prepare(source, binarisation=chosen.binarisation, seed=chosen.data_seed)
+    density = chosen.likelihood == "normal" if model is None else _is_density(model)
+    splits = prepare(source, binarisation=chosen.binarisation, seed=chosen.data_seed, density=density)
     observer.found(splits)
     plan = choose(splits.schema, len(splits.stored["train"]), chosen)
     vae = plan.model if model is None else model
@@ -253,6 +256,10 @@ def fit(
             stop_after,
             should_stop,
         )
+
+
+def _is_density(model: Any) -> bool:
+    return bool(getattr(getattr(model, "likelihood", None), "measure", "mass") == "density")
 
 
 def _config(plan: Plan, options: FitOptions, specs: Mapping[str, Any]) -> dict[str, Any]:
@@ -322,29 +329,39 @@ def resume(
     if not (folder / "config.json").exists():
         raise RunError(f"{folder} is not a run: it has no config.json.")
     with _owned(folder):
-        config = read_json(folder / "config.json")
+        config = read_config(folder)
         splits = reopen(folder, data)
         observer.found(splits)
         fitted = load(folder, modules=modules)
-        try:
-            objective = rebuild(folder, config["objective"], modules)
-            training = TrainOptions.model_validate(config["training"])
-            options, every = FitOptions.model_validate(config["options"]), int(config["checkpoint_every"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise FileFormatError(f"{folder / 'config.json'} does not describe a fit: {error}") from error
+        if config.training is None or config.checkpoint_every is None:
+            raise RunError(f"{folder} holds a model but no training to go on with.")
+        objective = rebuild(folder, config.objective, modules)
+        options = read_options(folder, config)
         return _train(
             folder,
             splits,
             fitted.vae,
             objective,
-            training,
-            every,
+            config.training,
+            config.checkpoint_every,
             options,
             observer,
             stop_after,
             should_stop,
             resuming=True,
         )
+
+
+def read_options(folder: Path, config: Config) -> FitOptions:
+    """The options of a run.
+
+    Raises:
+        FileFormatError: If there are none, or one is not valid.
+    """
+    try:
+        return FitOptions.model_validate(config.options)
+    except ValueError as error:
+        raise FileFormatError(f"{folder / 'config.json'} does not hold the options of a fit: {error}") from error
 
 
 def reopen(folder: Path, data: DataLike | None = None) -> Splits:
@@ -432,7 +449,7 @@ def _measure(
         "data": _data_json(splits),
         **test.to_json(),
         "valid": {"elbo": valid.elbo.to_json(), "log_likelihood": valid.log_likelihood.to_json()},
-        "baselines": baseline_json(own + jacobian, simple, test.log_likelihood.measure),
+        "baselines": baseline_json(own + jacobian, simple),
     }
     write_json(folder / "result.json", result)
     scores = {
@@ -460,7 +477,7 @@ def _data_json(splits: Splits) -> dict[str, Any]:
     return {"name": schema.name, "protocol": splits.protocol, "event_shape": list(schema.event_shape), **counts}
 
 
-def baseline_json(own: Tensor, simple: Mapping[str, Baseline], measure: str) -> dict[str, Any]:
+def baseline_json(own: Tensor, simple: Mapping[str, Baseline]) -> dict[str, Any]:
     """Each baseline beside a model, the differences paired over the same rows."""
     table = {}
     for name, baseline in simple.items():
@@ -472,7 +489,7 @@ def baseline_json(own: Tensor, simple: Mapping[str, Baseline], measure: str) -> 
             "difference": difference,
             "difference_se": _or_none(difference_se),
             "kind": baseline.kind,
-            "measure": measure,
+            "measure": baseline.measure,
         }
     return table
 
@@ -544,7 +561,7 @@ def evaluate_run(
         raise OptionError(f"--split cannot be {split!r}; choose train, valid or test.")
     fitted = load(folder, modules=modules)
     splits = reopen(folder, data)
-    options = FitOptions.model_validate(read_json(folder / "config.json")["options"])
+    options = read_options(folder, read_config(folder))
     noise = mix(options.seed, "evaluation") if seed is None else seed
     found = score(fitted, splits.frozen(split), k=k, seed=noise, split=split)
     result = read_json(folder / "result.json") if (folder / "result.json").exists() else {}
@@ -557,7 +574,7 @@ def evaluate_run(
         **timing,
         "data": _data_json(splits),
         **found.to_json(),
-        "baselines": baseline_json(own, simple, found.log_likelihood.measure),
+        "baselines": baseline_json(own, simple),
     }
     if split != "test":
         document[split] = document.pop("test")

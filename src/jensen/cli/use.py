@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from .show import console, print_json
+from .show import Flag, Whole, console, print_json
 
 if TYPE_CHECKING:
     from ..fitted import Fitted
 
 __all__ = ["embed", "reconstruct", "sample"]
-
-Flag = Annotated[bool, Parameter(negative=())]
 Split = Literal["train", "valid", "test"]
 
 
@@ -22,9 +20,9 @@ def sample(
     run: str,
     /,
     *,
-    n: Annotated[int, Parameter(name=["--count", "-n"])] = 16,
+    n: Annotated[Whole, Parameter(name=["--count", "-n"])] = 16,
     out: str = "samples.png",
-    seed: int = 0,
+    seed: Whole = 0,
     mean: Flag = False,
     json: Flag = False,
 ) -> None:
@@ -46,7 +44,7 @@ def sample(
         Print what was written as one JSON object on stdout.
     """
     from ..errors import OptionError
-    from ..fitted import load
+    from ..saving import load
 
     if not 1 <= n <= 10**6:
         raise OptionError(f"-n must lie between 1 and 1000000; got {n}.")
@@ -74,7 +72,7 @@ def embed(run: str, data: str | None = None, /, *, out: str, split: Split = "tes
     json
         Print what was written as one JSON object on stdout.
     """
-    from ..fitted import load
+    from ..saving import load
 
     target = _target(out, (".npy",))
     fitted = load(run)
@@ -99,7 +97,7 @@ def reconstruct(run: str, data: str | None = None, /, *, out: str, split: Split 
     json
         Print what was written as one JSON object on stdout.
     """
-    from ..fitted import load
+    from ..saving import load
 
     target = _target(out, (".png", ".npy"))
     fitted = load(run)
@@ -155,4 +153,4 @@ def _say(run: str, path: Path, rows: Any, *, json: bool) -> None:
             {"schema_version": 1, "run": run, "out": str(path), "shape": list(rows.shape), "dtype": str(rows.dtype)}
         )
     else:
-        console().print(f"wrote {path}: shape {tuple(rows.shape)}")
+        console().print(f"wrote {path}: shape {tuple(rows.shape)}", markup=False)

@@ -1,0 +1,184 @@
+"""Models as folders: plain data and tensors, from which nothing is ever run."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from torch import Tensor, nn
+
+from .data import Schema
+from .errors import FileFormatError, SpecError
+from .evaluation import device_of, evaluation_mode
+from .files import read_json, read_tensors, write_json, write_tensors
+from .fitted import Fitted
+from .noise import seeded
+from .spec import Spec, build, describe, own_names, parse
+from .train import TrainOptions
+
+__all__ = ["FORMAT", "Config", "load", "read_config", "rebuild", "save"]
+
+FORMAT: Literal[1] = 1
+
+_DECLARING = ("conditional", "families", "model", "nets", "objectives", "priors", "schedules")
+"""The modules whose constructors a file may name."""
+
+
+def save(model: Any, path: str | Path, *, extra: Mapping[str, object] | None = None) -> Path:
+    """Writes a model as plain data: ``config.json`` and ``model.safetensors``.
+
+    What was written is built again, and the module tree, every tensor and one seeded draw are compared, so that a
+    model that was edited after it was built cannot be saved as something else.
+
+    Arguments:
+        model: A :class:`Fitted` or a model; all its parts are declared.
+        path: The folder; it is made if need be.
+        extra: More entries of ``config.json``.
+
+    Raises:
+        FileFormatError: If the folder holds a model already.
+        SpecError: If a part is not declared, or the model is not what its declarations build.
+    """
+    fitted = model if isinstance(model, Fitted) else Fitted(model)
+    folder = Path(path)
+    if (folder / "config.json").exists():
+        raise FileFormatError(f"{folder} holds a saved model already; choose another folder.")
+    spec, arguments, factories = describe(fitted.vae)
+    _verify(fitted.vae, spec, arguments, factories)
+    write_tensors(folder / "model.safetensors", fitted.vae.state_dict())
+    if arguments:
+        write_tensors(folder / "arguments.safetensors", arguments)
+    if fitted.schema is not None:
+        data = {"format": FORMAT, "protocol": fitted.protocol, "schema": fitted.schema.model_dump(mode="json")}
+        write_json(folder / "data.json", data)
+    write_json(folder / "config.json", {"format": FORMAT, "model": spec.model_dump(), **(extra or {})})
+    return folder
+
+
+def _verify(model: nn.Module, spec: Spec, arguments: Mapping[str, Tensor], names: Mapping[str, Any]) -> None:
+    with seeded(0):
+        rebuilt = build(spec, arguments, names).to(device_of(model)).to(_dtype(model))
+    here = [(name, type(module)) for name, module in model.named_modules()]
+    there = [(name, type(module)) for name, module in rebuilt.named_modules()]
+    changed = (
+        "its declarations say otherwise, so it was edited after it was built. Build it by constructor calls alone."
+    )
+    if here != there:
+        a, b = next(((a, b) for a, b in zip(here, there, strict=False) if a != b), (here[-1], there[-1]))
+        raise SpecError(
+            f"the model cannot be saved: at {a[0] or 'the top'} it has {a[1].__name__} where its declaration builds "
+            f"{b[1].__name__} at {b[0] or 'the top'}; {changed}"
+        )
+    try:
+        rebuilt.load_state_dict(model.state_dict())
+    except RuntimeError as error:
+        raise SpecError(
+            f"the model cannot be saved: its tensors do not fit what its declarations build: {error}"
+        ) from error
+    if not all(torch.equal(a, b) for a, b in zip(_seeded_draw(model), _seeded_draw(rebuilt), strict=True)):
+        raise SpecError(
+            f"the model cannot be saved: a seeded draw differs from that of what its declarations build; {changed}"
+        )
+
+
+def _dtype(model: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in model.parameters()), torch.float32)
+
+
+def _seeded_draw(model: Any) -> tuple[Tensor, ...]:
+    try:
+        with evaluation_mode(model), seeded(0, "verify"):
+            x = model.sample(2)
+            draw = model.draw(x)
+    except RuntimeError as error:
+        raise SpecError(f"the model cannot be saved: it cannot draw from itself: {error}") from error
+    return x, draw.log_weight, draw.log_likelihood
+
+
+def load(path: str | Path, *, modules: Mapping[str, Callable[..., Any]] | None = None) -> Fitted:
+    """Reads a model from a run or a folder that :func:`save` wrote; on the CPU, in evaluation mode, without data.
+
+    Nothing in the folder is ever run: files hold names, numbers and tensors, and a name is looked up among jensen's own
+    and in ``modules`` only.
+
+    Arguments:
+        path: The folder.
+        modules: The user's own declared classes and builders by the names they were declared with.
+
+    Raises:
+        FileFormatError: If a file is missing or damaged.
+        SpecError: If the description names something unknown or does not fit the tensors.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise FileFormatError(f"there is no folder {folder}; expected a run, such as runs/digits.")
+    vae = rebuild(folder, read_config(folder).model, modules)
+    if not isinstance(vae, nn.Module) or not hasattr(vae, "draw"):
+        raise SpecError(f"{folder / 'config.json'} describes a {type(vae).__name__}, which is not a model.")
+    state = read_tensors(folder / "model.safetensors")
+    vae.to(next((t.dtype for t in state.values() if t.is_floating_point()), torch.float32))
+    try:
+        vae.load_state_dict(state)
+    except RuntimeError as error:
+        raise SpecError(f"the tensors in {folder} do not fit its description: {error}") from error
+    schema, protocol = _read_schema(folder / "data.json") if (folder / "data.json").exists() else (None, "")
+    return Fitted(vae, schema, protocol)
+
+
+class Config(BaseModel):
+    """What ``config.json`` holds: a model, and for a run also how it is trained."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1] = FORMAT
+    model: JsonValue
+    objective: JsonValue = None
+    training: TrainOptions | None = None
+    checkpoint_every: int | None = None
+    options: JsonValue = None
+
+
+def read_config(folder: Path) -> Config:
+    """The ``config.json`` of a folder.
+
+    Raises:
+        FileFormatError: If it is damaged, or of a format that this version does not read.
+    """
+    path = folder / "config.json"
+    document = read_json(path)
+    if isinstance(document, dict) and document.get("format") != FORMAT:
+        raise FileFormatError(
+            f"{path} has format {document.get('format')!r}; this version reads format {FORMAT}. Use the "
+            "version of jensen that wrote it."
+        )
+    try:
+        return Config.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "its top"
+        raise FileFormatError(f"{path} is not a description of a model: at {where}, {first['msg']}.") from error
+
+
+def rebuild(folder: Path, document: object, modules: Mapping[str, Callable[..., Any]] | None) -> Any:
+    """Builds what a description in a folder says, with the tensors that lie beside it."""
+    for name in _DECLARING:
+        importlib.import_module(f"{__package__}.{name}")
+    own = own_names()
+    clash = sorted(set(own) & set(modules or {}))
+    if clash:
+        raise SpecError(f"modules may not replace jensen's own {clash[0]!r}; declare yours under another name.")
+    path = folder / "arguments.safetensors"
+    with seeded(0):
+        return build(parse(document), read_tensors(path) if path.exists() else {}, {**own, **(modules or {})})
+
+
+def _read_schema(path: Path) -> tuple[Schema, str]:
+    document = read_json(path)
+    try:
+        return Schema.model_validate(document["schema"]), str(document["protocol"])
+    except (ValidationError, KeyError, TypeError) as error:
+        raise FileFormatError(f"{path} does not describe data: {error}") from error

@@ -1,0 +1,206 @@
+"""A run that is stopped, or killed, and resumed is the run that never stopped, to the last byte."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import jensen
+from jensen.errors import JensenError, RunError
+from jensen.files import read_tensors
+
+# 1437 training rows in batches of 100 make 15 steps an epoch; the warm-up of the KL ends at step 20.
+OPTIONS = {"steps": 40, "batch_size": 100, "samples": 5, "hidden": (16,), "kl_warmup": 20, "validate_every": 7,
+           "checkpoint_every": 10}
+
+
+def digest(folder: Path) -> dict[str, str]:
+    last = (folder / "checkpoints" / "latest").read_text().strip()
+    names = ["model.safetensors", "metrics.jsonl", "scores.safetensors", f"checkpoints/{last}/manifest.json"]
+    names += [f"checkpoints/{last}/{part}.safetensors" for part in ("model", "optimizer", "best")]
+    found = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+    # The state of a checkpoint marks how far the journals have come, and clock values have no fixed length.
+    state = json.loads((folder / f"checkpoints/{last}/state.json").read_text())
+    state["journal"].pop("timing")
+    found.pop(f"checkpoints/{last}/manifest.json")
+    return {**found, "state": json.dumps(state)}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    assert jensen.fit("digits", out=folder, **OPTIONS).finished
+    return digest(folder)
+
+
+def fresh(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "jensen", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.parametrize("stop", [1, 14, 15, 18, 22, 30, 39], ids=lambda s: f"after {s}")
+def test_stop_and_resume_in_a_fresh_process(tmp_path, uninterrupted, stop):
+    folder = tmp_path / "run"
+    stopped = jensen.fit("digits", out=folder, stop_after=stop, **OPTIONS)
+    assert not stopped.finished and stopped.step == stop
+    done = fresh("fit", "--resume", str(folder), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["steps"] == 40
+    assert digest(folder) == uninterrupted
+
+
+def test_many_stops_in_one_process(tmp_path, uninterrupted):
+    folder = tmp_path / "run"
+    jensen.fit("digits", out=folder, stop_after=3, **OPTIONS)
+    for stop in (4, 15, 16, 31, 39):
+        jensen.resume(folder, stop_after=stop)
+    assert jensen.resume(folder).finished
+    assert digest(folder) == uninterrupted
+    assert jensen.resume(folder).finished  # resuming a finished run changes nothing
+    assert digest(folder) == uninterrupted
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGUSR1, 75)])
+def test_a_signal_saves_and_says_how_to_resume(tmp_path, number, code):
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "jensen", "fit", "digits", "--out", str(folder), "--steps", "100000",
+               "--hidden", "16", "--samples", "2", "--validate-every", "50"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        metrics = folder / "metrics.jsonl"
+        wait_for(lambda: metrics.exists() and metrics.stat().st_size > 0, process)
+        process.send_signal(number)
+        _, message = process.communicate(timeout=60)
+    assert process.returncode == code, message
+    assert f"jensen fit --resume {folder}" in message
+    assert "Traceback" not in message
+    step = int((folder / "checkpoints" / "latest").read_text().split("-")[1])
+    assert jensen.resume(folder, stop_after=step + 2).step == step + 2
+
+
+def wait_for(condition, process: subprocess.Popen[str], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "the process ended early"
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_kill_at_random_moments_of_saving(tmp_path, uninterrupted):
+    # With a checkpoint after each step and a large network nearly all the time goes into saving.
+    options = {**OPTIONS, "hidden": (700, 700), "checkpoint_every": 1}
+    whole = tmp_path / "whole"
+    jensen.fit("digits", out=whole, **options)
+    rng = random.Random(0)
+    for kill in range(10):
+        folder = tmp_path / f"killed-{kill}"
+        jensen.fit("digits", out=folder, stop_after=1, **options)
+        command = [sys.executable, "-m", "jensen", "fit", "--resume", str(folder)]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, text=True) as process:
+            latest = folder / "checkpoints" / "latest"
+            wait_for(lambda latest=latest: latest.read_text() != "step-00000001\n", process)
+            time.sleep(rng.uniform(0.0, 0.3))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        assert process.returncode == -signal.SIGKILL, "the process ended before it was killed"
+        resumed = fresh("fit", "--resume", str(folder))
+        assert resumed.returncode == 0, resumed.stderr
+        assert digest(folder) == digest(whole)
+
+
+def test_a_crash_between_saving_and_the_next_step_is_undone(tmp_path, uninterrupted):
+    folder = tmp_path / "run"
+    jensen.fit("digits", out=folder, stop_after=25, **OPTIONS)
+    # Lines that were written after the last checkpoint, as a killed process leaves them.
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 28, "half a li')
+    jensen.resume(folder)
+    assert digest(folder) == uninterrupted
+
+
+def test_the_second_fit_in_a_folder_is_refused_and_the_owner_named(tmp_path):
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "jensen", "fit", "digits", "--out", str(folder), "--steps", "100000",
+               "--hidden", "16", "--validate-every", "50", "--checkpoint-every", "50"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, text=True) as process:
+        wait_for(lambda: (folder / "checkpoints" / "latest").exists(), process)
+        with pytest.raises(RunError, match=f"process {process.pid}"):
+            jensen.resume(folder)
+        with pytest.raises(RunError, match=f"process {process.pid}"):
+            jensen.fit("digits", out=folder)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert jensen.resume(folder, stop_after=1).step >= 1  # a dead owner does not block
+
+
+def test_rows_from_memory_are_given_again(tmp_path):
+    x = np.random.default_rng(0).normal(size=(60, 5))
+    options = {"steps": 12, "samples": 3, "hidden": (8,), "validate_every": 4}
+    jensen.fit(x, out=tmp_path / "whole", **options)
+    jensen.fit(x, out=tmp_path / "parts", stop_after=5, **options)
+    with pytest.raises(RunError, match="from memory"):
+        jensen.resume(tmp_path / "parts")
+    with pytest.raises(RunError, match="SHA-256"):
+        jensen.resume(tmp_path / "parts", x + 1)
+    assert jensen.resume(tmp_path / "parts", x).finished
+    assert digest(tmp_path / "parts") == digest(tmp_path / "whole")
+
+
+def test_what_is_not_a_run_is_refused(tmp_path):
+    with pytest.raises(RunError, match="not a run"):
+        jensen.resume(tmp_path)
+    with pytest.raises(RunError, match="not a run"):
+        jensen.resume(tmp_path / "nowhere")
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    x = np.random.default_rng(0).normal(size=(60, 5))
+    for name, hidden in (("a", (8,)), ("b", (9,))):
+        jensen.fit(x, out=tmp_path / name, stop_after=2, steps=5, samples=2, hidden=hidden)
+    shutil.rmtree(tmp_path / "a" / "checkpoints")
+    shutil.copytree(tmp_path / "b" / "checkpoints", tmp_path / "a" / "checkpoints")
+    with pytest.raises(JensenError, match="not of this model"):
+        jensen.resume(tmp_path / "a", x)
+
+
+def test_compare_pairs_rows_and_refuses_other_protocols(tmp_path):
+    for name, options in (("a", {"seed": 0}), ("b", {"seed": 1}), ("c", {"binarisation": "threshold"}),
+                          ("d", {"data_seed": 1}), ("e", {"likelihood": "normal"}), ("f", {"samples": 9})):
+        jensen.fit("digits", out=tmp_path / name, **{**OPTIONS, **options})
+    jensen.fit("digits", out=tmp_path / "g", stop_after=3, **OPTIONS)
+    result = jensen.compare(tmp_path / "a", tmp_path / "b")
+    a, b = (number["mean"] for number in result["elbo"]["numbers"])
+    assert result["elbo"]["difference"] == pytest.approx(b - a, abs=1e-9)
+    rows = [read_tensors(tmp_path / name / "scores.safetensors") for name in ("a", "b")]
+    paired = rows[1]["elbo"] - rows[0]["elbo"]
+    assert result["elbo"]["difference_se"] == pytest.approx(float(paired.std() / len(paired) ** 0.5))
+    assert rows[0]["keys"].equal(rows[1]["keys"])
+    for name, reason in (("c", "protocol"), ("d", "protocol"), ("e", "measure"), ("f", "samples"), ("g", "finished")):
+        with pytest.raises(RunError, match=reason):
+            jensen.compare(tmp_path / "a", tmp_path / name)
+
+
+def test_scoring_again_gives_the_same_numbers(tmp_path):
+    run = jensen.fit("digits", out=tmp_path / "run", **OPTIONS)
+    from jensen.run import evaluate_run
+
+    _, document = evaluate_run(tmp_path / "run", k=OPTIONS["samples"])
+    for key in ("test", "kl_per_latent", "active_latents", "baselines", "data", "steps", "seconds"):
+        assert document[key] == run.result[key], key
+
+
+def test_clock_values_stay_out_of_the_metrics(tmp_path):
+    jensen.fit("digits", out=tmp_path / "run", **OPTIONS)
+    for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines():
+        assert not {"seconds", "examples_per_second", "time"} & set(json.loads(line))
+    assert "seconds" in (tmp_path / "run" / "timing.jsonl").read_text()
