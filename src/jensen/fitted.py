@@ -98,10 +98,10 @@ class Fitted:
             DataError: If they are not rows of this data.
         """
         if self.schema is None:
-            if not isinstance(x, Tensor):
-                x = torch.from_numpy(np.asarray(x))
-                x = x.to(next((p.dtype for p in self.vae.parameters()), torch.float32))
-            return x
+            if isinstance(x, Tensor):
+                return x
+            dtype = next((p.dtype for p in self.vae.parameters()), torch.float32)
+            return torch.from_numpy(np.asarray(x)).to(dtype)
         values = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
         event = self.schema.event_shape
         if values.shape == event:
@@ -142,7 +142,8 @@ class Fitted:
 
         def mean(part: Tensor) -> Tensor:
             z = self.vae.embed(part.to(device_of(self.vae)))
-            return self.vae.decode(z).mean.cpu()
+            decoded: Tensor = self.vae.decode(z).mean.cpu()
+            return decoded
 
         with evaluation_mode(self.vae):
             means = in_chunks(mean, rows).clone()

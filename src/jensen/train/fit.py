@@ -269,15 +269,14 @@ class _Loop:
         line: dict[str, Any] = {"step": self.step, "epoch": round(epoch, 4), **self.sums.means()}
         line["learning_rate"] = self.rate(self.step - 1)
         if self.valid is not None:
-            line["valid"] = self._validate()
+            line["valid"] = self._validate(self.valid)
         self.sums = _Sums()
         history.lines.append(line)
         timing = {"seconds": history.seconds, "examples_per_second": history.examples / max(history.seconds, 1e-9)}
         if self.journal is not None:
             self.journal.write(Report(line, timing, self.options.steps))
 
-    def _validate(self) -> dict[str, Any]:
-        valid = self.valid
+    def _validate(self, valid: Tensor) -> dict[str, Any]:
         scores = bounds(
             self.model,
             valid,

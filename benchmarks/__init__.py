@@ -1,0 +1,1 @@
+"""Commands that make every number and picture in the documentation."""
