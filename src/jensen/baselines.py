@@ -30,6 +30,7 @@ class Baseline:
 
     log_likelihood: Tensor
     kind: Literal["exact", "lower"] = "exact"
+    measure: Literal["mass", "density"] = "mass"
 
 
 def baselines(splits: Splits, latents: int) -> dict[str, Baseline]:
@@ -49,20 +50,23 @@ def baselines(splits: Splits, latents: int) -> dict[str, Baseline]:
     if schema.kind == "binned":
         return _binned(schema, train, valid, test, latents)
     jacobian = schema.log_jacobian
-    results = {"independent normals": Baseline(independent_normal(train, test) + jacobian)}
+    results = {"independent normals": Baseline(independent_normal(train, test) + jacobian, measure="density")}
     if min(train.shape) > 1:
-        results["probabilistic PCA"] = Baseline(probabilistic_pca(train.double(), test.double(), latents) + jacobian)
+        train, valid, test = train.double(), valid.double(), test.double()
+        density = _chosen_pca(train, valid, test, latents) + jacobian
+        results["probabilistic PCA"] = Baseline(density, measure="density")
     return results
 
 
 def _binned(schema: Schema, train: Tensor, valid: Tensor, test: Tensor, latents: int) -> dict[str, Baseline]:
-    levels = [(rows * (schema.levels - 1)).round().long() for rows in (train, valid, test)]
-    results = {"independent histograms": Baseline(independent_histogram(*levels, schema.levels))}
+    train, valid, test = ((rows * (schema.levels - 1)).round().long() for rows in (train, valid, test))
+    results = {"independent histograms": Baseline(independent_histogram(train, valid, test, schema.levels))}
     if min(train.shape) > 1:
         generator = torch.Generator().manual_seed(0)
         # The density of level + u, u uniform on [0, 1), bounds the mass of the level from below in expectation.
-        noise = [torch.rand(rows.shape, generator=generator, dtype=torch.float64) for rows in (levels[0], levels[2])]
-        density = probabilistic_pca(levels[0] + noise[0], levels[2] + noise[1], latents)
+        noise = (torch.rand(rows.shape, generator=generator, dtype=torch.float64) for rows in (train, valid, test))
+        smooth = [rows + u for rows, u in zip((train, valid, test), noise, strict=True)]
+        density = _chosen_pca(smooth[0], smooth[1], smooth[2], latents)
         results["probabilistic PCA, dequantised"] = Baseline(density, "lower")
     return results
 
@@ -119,7 +123,8 @@ def bernoulli_mixture(
         if now - before < 1e-4:
             break
         before = now
-    return _mixture_joint(test, p, weight).double().logsumexp(1)
+    result: Tensor = _mixture_joint(test, p, weight).double().logsumexp(1)
+    return result
 
 
 def _mixture_joint(x: Tensor, p: Tensor, weight: Tensor) -> Tensor:
@@ -164,7 +169,8 @@ def independent_normal(train: Tensor, test: Tensor) -> Tensor:
         tensor([-0.9189], dtype=torch.float64)
     """
     loc, scale = train.double().mean(0), train.double().std(0, correction=0).clamp(min=1e-4)
-    return torch.distributions.Normal(loc, scale).log_prob(test.double()).sum(1)
+    log_p: Tensor = torch.distributions.Normal(loc, scale).log_prob(test.double()).sum(1)
+    return log_p
 
 
 def probabilistic_pca(train: Tensor, test: Tensor, latents: int) -> Tensor:
@@ -184,18 +190,42 @@ def probabilistic_pca(train: Tensor, test: Tensor, latents: int) -> Tensor:
         >>> bool((log_p - 3 * -0.5 * math.log(2 * math.pi * math.e)).abs() < 0.1)
         True
     """
-    from sklearn.decomposition import PCA  # noqa: PLC0415 (slow to import)
+    return _Components(train, min(latents, train.shape[1] - 1, len(train) - 1)).log_prob(test)
 
-    count, size = train.shape
-    latents = min(latents, size - 1, count - 1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # constant columns; their variance is floored below
-        pca = PCA(n_components=latents, svd_solver="auto", random_state=0).fit(train.numpy())
-    variance = torch.from_numpy(pca.explained_variance_).clamp(min=1e-8)
-    noise = max(float(pca.noise_variance_), 1e-8)
-    centred = test - torch.from_numpy(pca.mean_)
-    inside = centred @ torch.from_numpy(pca.components_).T
-    outside = F.relu(centred.square().sum(1) - inside.square().sum(1))
-    log_det = variance.log().sum() + (size - latents) * math.log(noise)
-    distance = (inside.square() / variance).sum(1) + outside / noise
-    return -0.5 * (size * math.log(2 * math.pi) + log_det + distance)
+
+def _chosen_pca(train: Tensor, valid: Tensor, test: Tensor, latents: int) -> Tensor:
+    """Probabilistic PCA of the width, up to that of the model, which describes the validation rows best."""
+    # At least two dimensions of the training rows are left to the noise, which would otherwise be nought.
+    most = max(0, min(latents, train.shape[1] - 1, len(train) - 2))
+    found = _Components(train, most)
+    widths = sorted({0, most, *(2**i for i in range(most.bit_length()))})
+    scores = [float(found.log_prob(valid, width).mean()) for width in widths]
+    return found.log_prob(test, widths[scores.index(max(scores))])
+
+
+class _Components:
+    """The principal components of training rows, and the density of probabilistic PCA of any width up to theirs."""
+
+    def __init__(self, train: Tensor, width: int) -> None:
+        from sklearn.decomposition import PCA  # slow to import
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # constant columns; their variance is floored below
+            pca = PCA(n_components=width, svd_solver="auto", random_state=0).fit(train.numpy())
+        self.mean = torch.from_numpy(pca.mean_)
+        self.components = torch.from_numpy(pca.components_)
+        self.variance = torch.from_numpy(pca.explained_variance_).clamp(min=1e-8)
+        self.total = float(train.var(0).sum())
+        self.rank = min(train.shape)
+
+    def log_prob(self, x: Tensor, width: int | None = None) -> Tensor:
+        size = x.shape[1]
+        width = len(self.components) if width is None else width
+        variance, components = self.variance[:width], self.components[:width]
+        noise = max((self.total - float(variance.sum())) / (self.rank - width), 1e-8)
+        centred = x - self.mean
+        inside = centred @ components.T
+        outside = F.relu(centred.square().sum(1) - inside.square().sum(1))
+        log_det = variance.log().sum() + (size - width) * math.log(noise)
+        distance = (inside.square() / variance).sum(1) + outside / noise
+        return -0.5 * (size * math.log(2 * math.pi) + log_det + distance)

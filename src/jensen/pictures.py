@@ -17,8 +17,8 @@ Array = NDArray[Any]
 
 def _figure(width: float, height: float) -> Any:
     # The object-oriented interface: no backend is chosen and no global state is touched.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 (slow to import)
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
@@ -47,11 +47,11 @@ def _show(axes: Any, row: Array, low: float, high: float) -> None:
 
 
 def grid(path: Path, rows: Array, title: str, limits: tuple[float, float]) -> None:
-    """Writes rows as a grid of pictures.
+    r"""Writes rows as a grid of pictures.
 
     Arguments:
         path: The PNG file.
-        rows: The rows, shape (N, \\*X).
+        rows: The rows, shape (N, \*X).
         title: What they are.
         limits: The values shown as black and as white.
     """
@@ -69,11 +69,11 @@ def grid(path: Path, rows: Array, title: str, limits: tuple[float, float]) -> No
 
 
 def pairs(path: Path, data: Array, reconstructions: Array, title: str, limits: tuple[float, float]) -> None:
-    """Writes each row beside its reconstruction.
+    r"""Writes each row beside its reconstruction.
 
     Arguments:
         path: The PNG file.
-        data: The rows, shape (N, \\*X).
+        data: The rows, shape (N, \*X).
         reconstructions: What the model makes of them, likewise.
         title: What they are.
         limits: The values shown as black and as white.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -32,7 +33,7 @@ class FitOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     likelihood: LikelihoodName = "auto"
-    noise: float | None = Field(default=None, gt=0, le=1e6, allow_inf_nan=False)
+    noise: float | None = Field(default=None, ge=1e-6, le=1e6, allow_inf_nan=False)
     posterior: Literal["diagonal", "full"] = "diagonal"
     network: Literal["auto", "mlp", "conv"] = "auto"
     hidden: tuple[int, ...] | None = None
@@ -77,9 +78,8 @@ def parse_options(values: dict[str, Any]) -> FitOptions:
     except ValidationError as error:
         first = error.errors()[0]
         name = "--" + str(first["loc"][0]).replace("_", "-")
-        raise OptionError(
-            f"{name} cannot be {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}."
-        ) from error
+        text = first["msg"].removeprefix("Value error, ")
+        raise OptionError(f"{name} cannot be {first['input']!r}: {text[0].lower()}{text[1:]}.") from error
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,10 @@ def _likelihood(schema: Schema, options: FitOptions, choices: list[Choice]) -> A
             f"--likelihood {name} needs values on a grid; {schema.name} is continuous. Use --likelihood normal."
         )
     if name == "normal" and schema.kind != "continuous":
-        reasons["normal"] = "asked for; a density on a grid has no bits/dim and no baseline of the same measure"
+        raise OptionError(
+            f"--likelihood normal is a density, which has no bound on the zeros and ones that {schema.name} is turned "
+            "into. Use --binarisation none with it, or --likelihood bernoulli."
+        )
     choices.append(
         Choice(
             "likelihood",
@@ -227,7 +230,7 @@ def _model(schema: Schema, count: int, family: Any, latents: int, options: FitOp
 
 
 def _check_size(*stacks: list[int]) -> None:
-    parameters = sum(a * b for sizes in stacks for a, b in zip(sizes, sizes[1:], strict=False))
+    parameters = sum(a * b for sizes in stacks for a, b in pairwise(sizes))
     if parameters > _MAX_PARAMETERS:
         raise OptionError(
             f"the networks would have {parameters:.2g} parameters; use smaller --hidden or --latents, or "

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from . import pictures
 from .baselines import Baseline, baselines
-from .data import Splits, open_source, prepare
+from .data import Schema, Splits, open_source, prepare
 from .data.sources import DataLike
 from .errors import FileFormatError, OptionError, RunError
 from .evaluation import Number, mean_and_se
@@ -37,6 +37,7 @@ from .train import fit as train
 __all__ = ["Observer", "Run", "compare", "evaluate_run", "fit", "resume"]
 
 SCHEMA_VERSION = 1
+_SPLITS = {"train", "valid", "test"}
 
 
 class Observer(Protocol):
@@ -132,7 +133,14 @@ class _Journal:
             os.truncate(path, position[name])
 
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.paths["metrics"].read_text(encoding="utf-8").splitlines()]
+        return _read_lines(self.paths["metrics"])
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    try:
+        return [dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise FileFormatError(f"{path} is damaged: {error}. Start the fit anew.") from error
 
 
 @contextmanager
@@ -143,7 +151,7 @@ def _owned(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        by = read_json(owner) if owner.exists() else {}
+        by = _owner(folder)
         raise RunError(
             f"{folder} is in use by process {by.get('pid', '?')} on {by.get('host', 'this machine')}, since "
             f"{by.get('since', 'an unknown time')}. Wait for it, or choose another --out."
@@ -157,10 +165,19 @@ def _owned(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def _owner(folder: Path) -> dict[str, Any]:
+    """Who last worked in a run folder; empty where that is not known."""
+    try:
+        found = read_json(folder / ".owner.json")
+    except FileFormatError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _refuse_existing(folder: Path) -> None:
-    if folder.exists():
-        owner = folder / ".owner.json"
-        by = f" It belongs to process {read_json(owner).get('pid')}, which may still run." if owner.exists() else ""
+    if os.path.lexists(folder):
+        pid = _owner(folder).get("pid")
+        by = f" It belongs to process {pid}, which may still run." if pid else ""
         raise RunError(
             f"{folder} exists already.{by} Choose another --out, or go on with: jensen fit --resume {folder}"
         )
@@ -371,19 +388,29 @@ def reopen(folder: Path, data: DataLike | None = None) -> Splits:
         RunError: If they are not, or came from memory and are not given.
     """
     record = read_json(folder / "data.json")
-    reference = record.get("reference") if data is None else data
+    try:
+        schema, key, digests = Schema.model_validate(record["schema"]), record["key"], dict(record["sha256"])
+        recorded = record["reference"]
+        if not isinstance(recorded, str | None) or not isinstance(key, str | None) or not set(digests) <= _SPLITS:
+            raise TypeError("its entries are of other types than a fit writes")
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileFormatError(f"{folder / 'data.json'} does not describe the data of a fit: {error}") from error
+    reference = recorded if data is None else data
     if reference is None:
         raise RunError(
             f"the data of {folder} came from memory; in Python, pass them: jensen.resume({str(folder)!r}, data)."
         )
-    schema = record["schema"]
     splits = prepare(
-        open_source(reference, key=record["key"]), binarisation=schema["binarisation"], seed=schema["seed"]
+        open_source(reference, key=key),
+        binarisation=schema.binarisation,
+        seed=schema.seed,
+        density=schema.kind == "continuous",
     )
-    for split, digest in record["sha256"].items():
+    shown = repr(reference) if isinstance(reference, str | os.PathLike) else "the data"
+    for split, digest in digests.items():
         if splits.fingerprint(split) != digest:
             raise RunError(
-                f"the {split} rows of {reference!r} are not those that {folder} was fitted on: their SHA-256 "
+                f"the {split} rows of {shown} are not those that {folder} was fitted on: their SHA-256 "
                 "differs. Put the old file back, or start a new fit."
             )
     return splits
@@ -449,7 +476,7 @@ def _measure(
         "data": _data_json(splits),
         **test.to_json(),
         "valid": {"elbo": valid.elbo.to_json(), "log_likelihood": valid.log_likelihood.to_json()},
-        "baselines": baseline_json(own + jacobian, simple),
+        "baselines": baseline_json(own + jacobian, simple, test.log_likelihood.measure),
     }
     write_json(folder / "result.json", result)
     scores = {
@@ -464,8 +491,8 @@ def _measure(
 def _seconds(folder: Path) -> float | None:
     """The time spent training, over all calls: each call's clock starts at zero."""
     total, last = 0.0, 0.0
-    for line in (folder / "timing.jsonl").read_text(encoding="utf-8").splitlines():
-        seconds = json.loads(line)["seconds"]
+    for line in _read_lines(folder / "timing.jsonl"):
+        seconds = float(line["seconds"])
         total += last if seconds < last else 0.0
         last = seconds
     return total + last
@@ -477,10 +504,12 @@ def _data_json(splits: Splits) -> dict[str, Any]:
     return {"name": schema.name, "protocol": splits.protocol, "event_shape": list(schema.event_shape), **counts}
 
 
-def baseline_json(own: Tensor, simple: Mapping[str, Baseline]) -> dict[str, Any]:
-    """Each baseline beside a model, the differences paired over the same rows."""
+def baseline_json(own: Tensor, simple: Mapping[str, Baseline], measure: str) -> dict[str, Any]:
+    """Each baseline of the measure of a model beside it, the differences paired over the same rows."""
     table = {}
     for name, baseline in simple.items():
+        if baseline.measure != measure:
+            continue
         mean, se = mean_and_se(baseline.log_likelihood)
         difference, difference_se = mean_and_se(own - baseline.log_likelihood)
         table[name] = {
@@ -537,6 +566,21 @@ def _draw(folder: Path, fitted: Fitted, splits: Splits, lines: list[dict[str, An
     pictures.curves(folder / "curves.png", lines, history.best_step, f"{schema.name}: ELBO at β = 1")
 
 
+def load_finished(path: str | os.PathLike[str], modules: Mapping[str, Callable[..., Any]] | None = None) -> Fitted:
+    """Loads the model of a run whose training has come to its end; before that its file holds the initial weights.
+
+    Raises:
+        RunError: If the run is not finished.
+    """
+    folder = Path(path)
+    unfinished = os.path.exists(folder / "environment.json") and not os.path.exists(folder / "result.json")
+    if unfinished:
+        raise RunError(
+            f"{folder} is not finished, so its weights are not trained yet. Finish it with: jensen fit --resume {folder}"
+        )
+    return load(folder, modules=modules)
+
+
 def evaluate_run(
     path: str | os.PathLike[str],
     data: DataLike | None = None,
@@ -559,12 +603,14 @@ def evaluate_run(
     folder = Path(path)
     if split not in ("train", "valid", "test"):
         raise OptionError(f"--split cannot be {split!r}; choose train, valid or test.")
-    fitted = load(folder, modules=modules)
+    fitted = load_finished(folder, modules)
     splits = reopen(folder, data)
     options = read_options(folder, read_config(folder))
     noise = mix(options.seed, "evaluation") if seed is None else seed
     found = score(fitted, splits.frozen(split), k=k, seed=noise, split=split)
     result = read_json(folder / "result.json") if (folder / "result.json").exists() else {}
+    if not isinstance(result, dict):
+        raise FileFormatError(f"{folder / 'result.json'} is not the result of a fit. Delete it and evaluate again.")
     own = found.scores.log_likelihood + splits.schema.log_jacobian
     simple = baselines(splits, fitted.vae.prior().event_shape.numel()) if split == "test" else {}
     timing = {key: result.get(key) for key in ("steps", "seconds", "examples_per_second")}
@@ -574,7 +620,7 @@ def evaluate_run(
         **timing,
         "data": _data_json(splits),
         **found.to_json(),
-        "baselines": baseline_json(own, simple),
+        "baselines": baseline_json(own, simple, found.log_likelihood.measure),
     }
     if split != "test":
         document[split] = document.pop("test")
@@ -626,13 +672,25 @@ def _finished(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, T
         raise RunError(
             f"{folder} is not a finished run: it has no result.json. Finish it with: jensen fit --resume {folder}"
         )
-    return (
-        read_json(folder / "result.json"),
-        read_json(folder / "data.json"),
-        read_tensors(folder / "scores.safetensors"),
-    )
+    result, data = read_json(folder / "result.json"), read_json(folder / "data.json")
+    scores = read_tensors(folder / "scores.safetensors")
+    try:
+        count = int(result["data"]["n_test"])
+        _ = str(result["data"]["protocol"]), str(data["sha256"]["test"])
+        for name in ("elbo", "log_likelihood"):
+            number = number_of(result["test"][name])
+            if scores[name].shape != (count,) or not isinstance(number.mean, float):
+                raise ValueError(f"{name} and its scores disagree")
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileFormatError(
+            f"the results in {folder} are damaged: {type(error).__name__} {error}. Fit again, or restore the folder."
+        ) from error
+    return result, data, scores
 
 
 def number_of(document: Mapping[str, Any]) -> Number:
     """A number as it stands in a result file."""
-    return Number(**{k: float("nan") if v is None and k in ("se", "mc_se", "ess") else v for k, v in document.items()})
+    values: dict[str, Any] = dict(document)
+    for name in ("se", "mc_se", "ess"):
+        values[name] = float("nan") if values[name] is None else values[name]
+    return Number(**values)

@@ -6,6 +6,7 @@ import os
 import sys
 
 import cyclopts
+from cyclopts import CycloptsError
 from cyclopts.config import Env
 
 from .. import __version__
@@ -37,7 +38,9 @@ for _name, (_target, _help) in _COMMANDS.items():
 def main() -> None:
     """Runs the command line and exits: 0; 1 failure; 2 misuse; 130 or 75 after a resumable stop."""
     try:
-        app()
+        app(exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        _fail(f"{' '.join(str(error).split())} See: jensen --help", 2)
     except JensenError as error:
         _fail(str(error), 2 if isinstance(error, OptionError) else 1)
     except KeyboardInterrupt:
@@ -46,9 +49,14 @@ def main() -> None:
         # Whoever read our output has closed it; point it elsewhere so that closing it at exit stays quiet.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        _fail(
+            f"{error.strerror or error}: {str(error.filename or '')[:200]}. Check the name, the rights and the space.",
+            1,
+        )
     except MemoryError:
         _fail("out of memory. Use a smaller --batch-size, smaller networks or fewer rows.", 1)
-    except Exception as error:  # noqa: BLE001 (the one place where an unforeseen error meets the user)
+    except Exception as error:  # the one place where an unforeseen error meets the user
         if os.environ.get("JENSEN_DEBUG"):
             raise
         text = str(error).strip().splitlines()

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from cyclopts import Parameter
 from rich.table import Table
 
-from .show import console, print_json
+from .show import Flag, console, print_json
 
 __all__ = ["doctor"]
 
 
-def doctor(*, json: Annotated[bool, Parameter(negative=())] = False) -> None:
+def doctor(*, json: Flag = False) -> None:
     """Show versions and hardware, where named data are looked for, and check a model against an exact answer.
 
     Parameters

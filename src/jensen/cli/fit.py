@@ -9,11 +9,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from .show import ConsoleObserver, evaluation_table, print_json
+from .show import ConsoleObserver, Flag, Whole, evaluation_table, print_json
 
 __all__ = ["fit"]
-
-Flag = Annotated[bool, Parameter(negative=())]
 
 
 class _Stopper:
@@ -59,24 +57,24 @@ def fit(
     posterior: Literal["diagonal", "full"] | None = None,
     network: Literal["auto", "mlp", "conv"] | None = None,
     hidden: str | None = None,
-    latents: int | None = None,
-    k: int | None = None,
+    latents: Whole | None = None,
+    k: Whole | None = None,
     beta: float | None = None,
-    kl_warmup: int | None = None,
+    kl_warmup: Whole | None = None,
     free_bits: float | None = None,
     sampled_kl: Annotated[bool | None, Parameter(negative=())] = None,
     epochs: float | None = None,
-    steps: int | None = None,
-    batch_size: int | None = None,
+    steps: Whole | None = None,
+    batch_size: Whole | None = None,
     learning_rate: float | None = None,
-    validate_every: int | None = None,
-    checkpoint_every: int | None = None,
-    stop_after: int | None = None,
-    seed: int | None = None,
-    data_seed: int | None = None,
+    validate_every: Whole | None = None,
+    checkpoint_every: Whole | None = None,
+    stop_after: Whole | None = None,
+    seed: Whole | None = None,
+    data_seed: Whole | None = None,
     binarisation: Literal["none", "static", "dynamic", "threshold"] | None = None,
     key: str | None = None,
-    samples: int | None = None,
+    samples: Whole | None = None,
     download: Flag = False,
     json: Flag = False,
 ) -> None:
@@ -151,7 +149,7 @@ def fit(
         given["hidden"] = _widths(hidden)
     stopper = _Stopper()
     observer = _Observer(stopper)
-    if (data is None) == (resume is None):
+    if (data is None) == (resume is None) or resume == "":
         raise OptionError(
             "give data to fit, such as: jensen fit digits; or a run to go on with: jensen fit --resume RUN."
         )
@@ -184,12 +182,12 @@ def _finish(done: object, observer: ConsoleObserver, *, json: bool) -> None:
     if not isinstance(done, Run):
         return
     if not done.finished:
-        observer.console.print(f"stopped after step {done.step}; saved. Go on with: jensen fit --resume {done.path}")
+        observer.say(f"stopped after step {done.step}; saved. Go on with: jensen fit --resume {done.path}")
         if json:
             print_json({"schema_version": SCHEMA_VERSION, "run": str(done.path), "steps": done.step, "finished": False})
         return
     observer.console.print(evaluation_table(done.result))
-    observer.console.print(
+    observer.say(
         f"pictures: {done.path}/inputs.png, reconstructions.png, samples.png, curves.png\n"
         f"next: jensen sample {done.path} -n 16 --out new.png · jensen evaluate {done.path}"
     )

@@ -7,11 +7,9 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from rich.table import Table
 
-from .show import console, evaluation_table, print_json
+from .show import Flag, Whole, console, evaluation_table, print_json
 
 __all__ = ["compare", "evaluate"]
-
-Flag = Annotated[bool, Parameter(negative=())]
 
 
 def evaluate(
@@ -20,8 +18,8 @@ def evaluate(
     /,
     *,
     split: Literal["train", "valid", "test"] = "test",
-    k: Annotated[int, Parameter(name=["--samples", "-k"])] = 1000,
-    seed: int | None = None,
+    k: Annotated[Whole, Parameter(name=["--samples", "-k"])] = 1000,
+    seed: Whole | None = None,
     json: Flag = False,
 ) -> None:
     """Score rows of a run: the ELBO and the bound on log p(x), each with both its errors, beside the baselines.

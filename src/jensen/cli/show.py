@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
+from cyclopts import Parameter, Token
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
@@ -17,7 +19,19 @@ if TYPE_CHECKING:
     from ..recipe import Choice
     from ..train import Report
 
-__all__ = ["ConsoleObserver", "console", "evaluation_table", "print_json"]
+__all__ = ["ConsoleObserver", "Flag", "Whole", "console", "evaluation_table", "print_json"]
+
+
+def _whole(_: object, tokens: Sequence[Token]) -> int:
+    text = tokens[0].value
+    if re.fullmatch(r"[+-]?[0-9]{1,100}", text) is None:
+        raise ValueError(f"expected a whole number; got {text!r}.")
+    return int(text)
+
+
+Flag = Annotated[bool, Parameter(negative=())]
+# The parser's own conversion rounds 1.5 to 2.
+Whole = Annotated[int, Parameter(converter=_whole)]
 
 
 def console() -> Console:
@@ -41,10 +55,14 @@ class ConsoleObserver:
         self.shown = 0
         self.started = time.monotonic()
 
+    def say(self, text: str) -> None:
+        """Prints a line as it is: square brackets in a name are no markup."""
+        self.console.print(text, markup=False)
+
     def found(self, splits: Splits) -> None:
         from ..run import describe_data
 
-        self.console.print(f"found {describe_data(splits)}")
+        self.say(f"found {describe_data(splits)}")
         schema = splits.schema
         how = {
             "none": "values are used as they are",
@@ -52,14 +70,14 @@ class ConsoleObserver:
             "dynamic": "zeros and ones, drawn anew at each step for training; validation and test rows drawn once",
             "threshold": "one where the grey value is above one half",
         }[schema.binarisation]
-        self.console.print(f"binarisation: {schema.binarisation} ({how}; --binarisation)")
+        self.say(f"binarisation: {schema.binarisation} ({how}; --binarisation)")
         for note in splits.notes:
-            self.console.print(f"note: {note}")
+            self.say(f"note: {note}")
 
     def chose(self, choices: list[Choice], parameters: int) -> None:
         for choice in choices:
-            self.console.print(f"{choice.what}: {choice.value} ({choice.reason}; {choice.option})")
-        self.console.print(f"{parameters:,} parameters")
+            self.say(f"{choice.what}: {choice.value} ({choice.reason}; {choice.option})")
+        self.say(f"{parameters:,} parameters")
 
     def report(self, report: Report) -> None:
         valid = report.line.get("valid") or {}
@@ -75,7 +93,7 @@ class ConsoleObserver:
             self._bar(done, report.steps, text)
         elif done == report.steps or done * 10 // report.steps > self.shown:
             self.shown = done * 10 // report.steps
-            self.console.print(f"step {done} of {report.steps} · {text}")
+            self.say(f"step {done} of {report.steps} · {text}")
 
     def _bar(self, done: int, steps: int, text: str) -> None:
         if self.progress is None:
@@ -87,7 +105,7 @@ class ConsoleObserver:
 
     def phase(self, text: str) -> None:
         self.close()
-        self.console.print(f"{text} …")
+        self.say(f"{text} …")
 
     def close(self) -> None:
         """Ends the progress bar."""

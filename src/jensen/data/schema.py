@@ -20,6 +20,9 @@ Binarisation = Literal["none", "static", "dynamic", "threshold"]
 Array = NDArray[Any]
 
 MAX_LEVELS = 1024
+_EXACT = 2**53  # up to here a float64 holds every integer
+_LARGE, _SMALL = 1e30, 1e-30  # beyond these, squares leave the range of float32
+_FAR = 1e12  # standard deviations
 
 
 class Schema(BaseModel):
@@ -37,6 +40,7 @@ class Schema(BaseModel):
         offset: The smallest value :math:`o` of the grid.
         step: The distance :math:`s` of its points.
         levels: The number L of its points; 0 for continuous data.
+        points: The points themselves, where rounding keeps :math:`o + s l` from being exactly the user's values.
         mean: The mean :math:`m`, of each column for tables, one number for all values otherwise.
         scale: The standard deviation :math:`c`, likewise.
         binarisation: How grey values become zeros and ones.
@@ -52,6 +56,7 @@ class Schema(BaseModel):
     offset: float = 0.0
     step: float = 1.0
     levels: int = 0
+    points: list[float] = []
     mean: list[float] = []
     scale: list[float] = []
     binarisation: Binarisation = "none"
@@ -90,18 +95,35 @@ class Schema(BaseModel):
         check_values(values, self.name)
         if values.shape[1:] != self.event_shape:
             raise DataError(f"{self.name} has rows of shape {self.event_shape}; got {values.shape[1:]}.")
-        if self.kind == "continuous":
-            shape = self.event_shape if len(self.mean) == self.size else (1,) * len(self.event_shape)
-            mean, scale = np.reshape(self.mean, shape), np.reshape(self.scale, shape)
-            return torch.from_numpy(((values - mean) / scale).astype(np.float32))
+        return self._standardise(values) if self.kind == "continuous" else self._levels_of(values)
+
+    def _statistics(self) -> tuple[Array, Array]:
+        shape = self.event_shape if len(self.mean) == self.size else (1,) * len(self.event_shape)
+        return np.reshape(self.mean, shape), np.reshape(self.scale, shape)
+
+    def _standardise(self, values: Array) -> Tensor:
+        mean, scale = self._statistics()
+        x = (values.astype(np.float64) - mean) / scale
+        far = np.abs(x) > _FAR
+        if far.any():
+            where = np.argwhere(far)[0].tolist()
+            raise DataError(
+                f"row {where[0]} of {self.name} has {values[tuple(where)]:.6g} at position {where[1:]}, "
+                f"{np.abs(x[tuple(where)]):.3g} standard deviations from the mean of the training rows. Remove that "
+                "row or correct the value."
+            )
+        return torch.from_numpy(x.astype(np.float32))
+
+    def _levels_of(self, values: Array) -> Tensor:
         exact = (values.astype(np.float64) - self.offset) / self.step
         levels = np.rint(exact)
         bad = (np.abs(exact - levels) > 1e-3) | (levels < 0) | (levels > self.levels - 1)
         if bad.any():
             where = np.argwhere(bad)[0].tolist()
             raise DataError(
-                f"row {where[0]} has {values[tuple(where)]!r} at position {where[1:]}; {self.name} has the {self.levels} "
-                f"levels {self.offset:g}, {self.offset + self.step:g}, … {self.offset + self.step * (self.levels - 1):g}."
+                f"row {where[0]} has {values[tuple(where)]!r} at position {where[1:]}; {self.name} has the "
+                f"{self.levels} levels {self.offset:g}, {self.offset + self.step:g}, … "
+                f"{self.offset + self.step * (self.levels - 1):g}. Remove that row or correct the value."
             )
         return torch.from_numpy(levels.astype(np.uint8 if self.levels <= 256 else np.int16))
 
@@ -142,13 +164,21 @@ class Schema(BaseModel):
         """
         values = x.detach().cpu().double().numpy()
         if self.kind == "continuous":
-            shape = self.event_shape if len(self.mean) == self.size else (1,) * len(self.event_shape)
-            values = values * np.reshape(self.scale, shape) + np.reshape(self.mean, shape)
+            mean, scale = self._statistics()
+            values = values * scale + mean
         elif self.binarisation == "none":
             levels = values * (self.levels - 1)
-            values = self.offset + self.step * (np.rint(levels) if exact else levels)
+            if exact and self.points:
+                values = np.asarray(self.points)[np.rint(levels).astype(np.int64)]
+            else:
+                values = self.offset + self.step * (np.rint(levels) if exact else levels)
         dtype = np.dtype(self.dtype if self.binarisation == "none" else "uint8")
-        return values.astype(dtype if exact else np.float32)
+        if not exact:
+            return values.astype(np.float32)
+        if dtype.kind in "iu":
+            # A draw of a continuous model need not be an integer, nor fit the type: the nearest one that does.
+            values = np.clip(np.rint(values), max(np.iinfo(dtype).min, -_EXACT), min(np.iinfo(dtype).max, _EXACT))
+        return values.astype(dtype)
 
 
 def check_values(values: Array, name: str) -> None:
@@ -165,12 +195,21 @@ def check_values(values: Array, name: str) -> None:
             "O": "Python objects",
             "M": "dates",
             "m": "durations",
+            "V": "records",
         }
-        raise DataError(f"{name} holds {kinds.get(values.dtype.kind, str(values.dtype))}; expected real numbers.")
+        raise DataError(
+            f"{name} holds {kinds.get(values.dtype.kind, 'values')} (type {values.dtype}); expected rows of real "
+            "numbers, shape (N, *X). Turn them into numbers first."
+        )
     if values.ndim == 0:
         raise DataError(f"{name} is a single number; expected rows, shape (N, *X).")
     if values.size == 0:
         raise DataError(f"{name} is empty: shape {values.shape}; expected rows, shape (N, *X).")
+    if values.dtype.kind in "iu" and max(int(values.max()), -int(values.min())) > _EXACT:
+        raise DataError(
+            f"{name} has integers from {values.min()} to {values.max()}; beyond ±2**53 they are not exact as floats. "
+            "Subtract an offset or rescale them."
+        )
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         bad = ~np.isfinite(values)
         where = np.argwhere(bad)[0].tolist()
@@ -180,7 +219,28 @@ def check_values(values: Array, name: str) -> None:
         )
 
 
-def infer(values: Array, train: Array, *, name: str, binarisation: Binarisation, seed: int) -> Schema:
+def check_varied(values: Array, name: str) -> None:
+    """Checks that there is something to learn, at a scale that single precision can hold.
+
+    Raises:
+        DataError: If all values are equal, or too large or too close for their squares.
+    """
+    low, high = float(values.min()), float(values.max())
+    if low == high:
+        raise DataError(
+            f"all values of {name} equal {low:g}: there is nothing to learn. Check how the file was written."
+        )
+    large = max(abs(low), abs(high))
+    if large > _LARGE or high - low < _SMALL:
+        raise DataError(
+            f"{name} has values from {low:.6g} to {high:.6g}; expected sizes below {_LARGE:g} and differences above "
+            f"{_SMALL:g}. Rescale them, or remove what is not a measurement."
+        )
+
+
+def infer(
+    values: Array, train: Array, *, name: str, binarisation: Binarisation, seed: int, density: bool = False
+) -> Schema:
     """Finds out what the rows of a data set are.
 
     Arguments:
@@ -189,16 +249,14 @@ def infer(values: Array, train: Array, *, name: str, binarisation: Binarisation,
         name: The name of the data.
         binarisation: How grey values become zeros and ones.
         seed: The seed of frozen binarisation.
+        density: Take the values as continuous even where they lie on a grid, for a model that is a density.
 
     Raises:
         DataError: If nothing can be learned from the rows, or they cannot be binarised.
     """
     check_values(values, name)
+    check_varied(values, name)
     low, high = float(values.min()), float(values.max())
-    if low == high:
-        raise DataError(
-            f"all values of {name} equal {low:g}: there is nothing to learn. Check how the file was written."
-        )
     common: dict[str, Any] = {
         "name": name,
         "event_shape": values.shape[1:],
@@ -206,23 +264,44 @@ def infer(values: Array, train: Array, *, name: str, binarisation: Binarisation,
         "binarisation": binarisation,
         "seed": seed,
     }
-    grid = _grid(values, low, high)
+    grid = None if density and binarisation == "none" else _grid(values, low, high)
     if grid is not None:
         offset, step, levels = grid
-        kind = "binary" if levels == 2 else "binned"
+        kind: Literal["binary", "binned"] = "binary" if levels == 2 else "binned"
         if kind == "binary" and binarisation != "none":
             raise DataError(f"{name} is binary already; use --binarisation none.")
-        return Schema(**common, kind=kind, offset=offset, step=step, levels=levels)
+        points = _points(values, offset, step, levels)
+        return Schema(**common, kind=kind, offset=offset, step=step, levels=levels, points=points)
     if binarisation != "none":
         raise DataError(f"--binarisation {binarisation} needs grey levels; {name} is continuous ({low:g} to {high:g}).")
-    axis = 0 if values.ndim == 2 else None
-    wide = train.astype(np.float64)
-    if np.abs(wide).max() > 1e30:
-        raise DataError(f"{name} has values up to {np.abs(wide).max():.3g}; rescale them to below 1e30.")
-    mean, scale = np.atleast_1d(wide.mean(axis)), np.atleast_1d(wide.std(axis))
-    # A constant column carries no information and must not be blown up.
-    scale = np.where(scale > 1e-6 * np.maximum(np.abs(mean), 1e-30), scale, 1.0)
+    mean, scale = _moments(train, name)
     return Schema(**common, kind="continuous", mean=mean.tolist(), scale=scale.tolist())
+
+
+def _moments(train: Array, name: str) -> tuple[Array, Array]:
+    """Mean and standard deviation of the training rows: of each column of a table, of all values otherwise."""
+    wide = train.astype(np.float64) if train.ndim == 2 else train.astype(np.float64).reshape(-1, 1)
+    spread = wide.max(0) - wide.min(0)
+    constant = np.flatnonzero(spread < _SMALL)
+    if len(constant):
+        some = ", ".join(map(str, constant[:10])) + (", …" if len(constant) > 10 else "")
+        raise DataError(
+            f"{len(constant)} of the {wide.shape[1]} columns of {name} hold one value in all {len(train)} training "
+            f"rows (column {some}; the first is {wide[0, constant[0]]:g}): their scale cannot be learned, and a "
+            "density on a constant has no bound. Remove those columns, or give more rows."
+        )
+    return wide.mean(0), wide.std(0)
+
+
+def _points(values: Array, offset: float, step: float, levels: int) -> list[float]:
+    """The points of a grid, where the formula does not give the values that were found to the last bit."""
+    found = np.unique(values).astype(np.float64)
+    points = offset + step * np.arange(levels)
+    where = np.rint((found - offset) / step).astype(np.int64)
+    if np.array_equal(points[where].astype(values.dtype).astype(np.float64), found):
+        return []
+    points[where] = found
+    return [float(point) for point in points]
 
 
 def _grid(values: Array, low: float, high: float) -> tuple[float, float, int] | None:

@@ -6,15 +6,18 @@ import gzip
 import math
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import platformdirs
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -28,6 +31,7 @@ DataLike = str | os.PathLike[str] | Array | Tensor
 
 _SUFFIXES = (".npy", ".npz", ".idx", "-ubyte", ".gz")
 _SPLITS = ("train", "valid", "test")
+_MAX_RATIO = 250  # of unpacked to packed size, with a mebibyte of grace; images and tables reach a tenth of it
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,11 @@ def data_folders() -> list[Path]:
 
 
 def open_source(data: DataLike, *, key: str | None = None, download: bool = False) -> Source:
-    """Opens data by name, by path or from memory.
+    r"""Opens data by name, by path or from memory.
 
     Arguments:
         data: A name (``digits``, ``mnist``, ``mnist-static``, ``fashion-mnist`` or a folder in ``$JENSEN_DATA``), a
-            path to a .npy, .npz or idx file, or an array or tensor of rows, shape (N, \\*X).
+            path to a .npy, .npz or idx file, or an array or tensor of rows, shape (N, \*X).
         key: Which array of an .npz file to take.
         download: Whether a named data set that is not there may be fetched.
 
@@ -65,12 +69,16 @@ def open_source(data: DataLike, *, key: str | None = None, download: bool = Fals
         DataError: If there is no such data, or they are not rows of real numbers.
         FileFormatError: If a file is damaged or of an unknown kind.
     """
-    if isinstance(data, Tensor):
-        return Source("array", {"all": _rows(data.detach().cpu().numpy(), "the tensor")}, None)
     if not isinstance(data, str | os.PathLike):
-        return Source("array", {"all": _rows(np.asarray(data), "the array")}, None)
+        if key is not None:
+            raise DataError(f"--key {key} chooses an array of an .npz file; the data came from memory.")
+        return Source("array", {"all": _rows(_from_memory(data), "the array")}, None)
     text = os.fspath(data)
+    if not text.strip() or "\0" in text:
+        raise DataError(f"{text!r} names no data; expected a name such as digits, or a path to a file.")
     if text == "digits":
+        if key is not None:
+            raise DataError(f"--key {key} chooses an array of an .npz file; digits is one array.")
         return Source("digits", {"all": _digits()}, "digits")
     looks_like_path = os.sep in text or text.startswith(".") or text.endswith(_SUFFIXES)
     if not looks_like_path:
@@ -78,12 +86,29 @@ def open_source(data: DataLike, *, key: str | None = None, download: bool = Fals
         if named is not None:
             return named
     path = Path(text).expanduser()
-    if not path.exists():
+    if not os.path.exists(path):  # also says no to names that are too long
         raise DataError(_missing(text, looks_like_path=looks_like_path))
     return _open_path(path, path.name.split(".")[0], key)
 
 
+def _from_memory(data: Any) -> Array:
+    try:
+        if isinstance(data, Tensor):
+            values = data.detach().cpu()
+            return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+        if np.ma.is_masked(data):
+            raise DataError("the array is masked; missing values are not modelled. Remove or fill those rows.")
+        return np.asarray(data)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"rows of real numbers, shape (N, *X), were expected; a {type(data).__name__} was given that is not such "
+            f"an array: {error}"
+        ) from error
+
+
 def _missing(text: str, *, looks_like_path: bool) -> str:
+    if len(text) > 255:
+        return f"there is no data named {text[:40]!r}…, a name of {len(text)} characters. Check the path."
     if looks_like_path:
         return f"there is no file {text}. Check the path; relative paths start in {Path.cwd()}."
     known = sorted(
@@ -98,7 +123,7 @@ def _missing(text: str, *, looks_like_path: bool) -> str:
 
 
 def _digits() -> Array:
-    from sklearn.datasets import load_digits  # noqa: PLC0415 (slow to import)
+    from sklearn.datasets import load_digits  # slow to import
 
     images: Array = load_digits().images
     return images
@@ -108,10 +133,15 @@ def _open_named(name: str, *, key: str | None, download: bool) -> Source | None:
     folder_name, special = _NAMED.get(name, (name, None))
     for parent in data_folders():
         folder = parent / folder_name
-        if folder.is_dir() and any(folder.iterdir()):
-            return special(folder, name) if special else _open_folder(folder, name, key)
+        if os.path.isdir(folder) and any(folder.iterdir()):  # also says no to names that are too long
+            if special is None:
+                return _open_folder(folder, name, key)
+            if key is not None:
+                raise DataError(f"--key {key} chooses an array of an .npz file; the rows of {name} are known.")
+            with _reading(folder):
+                return special(folder, name)
     if download and name in _DOWNLOADS:
-        from .download import fetch  # noqa: PLC0415 (only on request)
+        from .download import fetch  # only on request
 
         fetch(_DOWNLOADS[name], data_folders()[-1] / folder_name)
         return _open_named(name, key=key, download=False)
@@ -141,7 +171,7 @@ def _open_mnist(folder: Path, name: str) -> Source:
 
 
 def _open_mnist_static(folder: Path, name: str) -> Source:
-    with _open_npz(folder / "binarized_mnist.npz") as archive:
+    with zipfile.ZipFile(folder / "binarized_mnist.npz") as archive:
         arrays = {split: np.unpackbits(_read_member(archive, split), axis=1) for split in _SPLITS}
     return Source(name, {split: rows.reshape(-1, 28, 28) for split, rows in arrays.items()}, name)
 
@@ -158,23 +188,64 @@ def _open_path(path: Path, name: str, key: str | None) -> Source:
     reference = str(path.resolve())
     if path.is_dir():
         raise DataError(f"{path} is a folder; expected a .npy, .npz or idx file.")
-    try:
+    if not path.is_file():
+        raise DataError(f"{path} is not a regular file; expected a .npy, .npz or idx file.")
+    if key is not None and path.suffix != ".npz":
+        raise DataError(f"--key {key} chooses an array of an .npz file; {path} is not one.")
+    arrays: dict[str, Array]
+    notes: list[str] = []
+    with _reading(path):
         if path.suffix == ".npy":
-            arrays, notes = {"all": _read_npy(path)}, []
+            arrays = {"all": _read_npy(path)}
         elif path.suffix == ".npz":
             arrays, notes = _read_npz(path, key)
         elif "idx" in path.name or path.name.endswith("ubyte.gz"):
-            arrays, notes = {"all": _read_idx(path)}, []
+            arrays = {"all": _read_idx(path)}
         else:
             raise FileFormatError(
                 f"{path} is of a kind that cannot be read ({path.suffix or 'no ending'}); expected .npy, .npz, or idx "
                 "(a name with 'idx' in it, .gz or not). Save an array with numpy.save(path, array)."
             )
-    except PermissionError as error:
-        raise FileFormatError(f"{path} may not be read by this user: {error.strerror}.") from error
-    except (OSError, ValueError, EOFError, struct.error, zlib.error, zipfile.BadZipFile, KeyError) as error:
-        raise FileFormatError(f"{path} is damaged or not what its name says: {error}.") from error
     return Source(name, {k: _rows(a, str(path)) for k, a in arrays.items()}, reference, key, notes=notes)
+
+
+# What numpy, zipfile, gzip and struct raise on bytes that are not what they should be.
+_BROKEN = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    NotImplementedError,
+    RuntimeError,
+    SyntaxError,
+    tokenize.TokenError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Says of whatever goes wrong while a file is read which file it was."""
+    try:
+        yield
+    except PermissionError as error:
+        raise FileFormatError(f"{path} may not be read by this user: {error.strerror}. Change its mode.") from error
+    except _BROKEN as error:
+        raise FileFormatError(
+            f"{path} is damaged or not what its name says: {error}. Make or fetch the file again."
+        ) from error
+
+
+def _check_ratio(unpacked: int, packed: int, where: str) -> None:
+    if unpacked > _MAX_RATIO * packed + 2**20:
+        raise FileFormatError(
+            f"{where} unpacks to {unpacked} bytes from {packed}, which no real data do, so it is not read. If they are "
+            "meant, save them with numpy.save."
+        )
 
 
 def _rows(values: Array, name: str) -> Array:
@@ -211,18 +282,10 @@ def _header(file: IO[bytes], size: int, where: str) -> None:
         )
 
 
-def _open_npz(path: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise FileFormatError(f"{path} is not a whole .npz file: {error}.") from error
-
-
 def _read_member(archive: zipfile.ZipFile, key: str) -> Array:
     info = archive.getinfo(f"{key}.npy")
     where = f"{archive.filename}[{key}]"
-    if info.file_size > 1000 * max(info.compress_size, 1) + 2**20:
-        raise FileFormatError(f"{where} unpacks to {info.file_size} bytes from {info.compress_size}; it is not read.")
+    _check_ratio(info.file_size, info.compress_size, where)
     with archive.open(info) as file:
         _header(file, info.file_size, where)
     with archive.open(info) as file:
@@ -230,7 +293,7 @@ def _read_member(archive: zipfile.ZipFile, key: str) -> Array:
 
 
 def _read_npz(path: Path, key: str | None) -> tuple[dict[str, Array], list[str]]:
-    with _open_npz(path) as archive:
+    with zipfile.ZipFile(path) as archive:
         keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         chosen, notes = _choose_key(keys, key, path)
         return {split: _read_member(archive, name) for split, name in chosen.items()}, notes
@@ -254,20 +317,21 @@ _IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 
 def _read_idx(path: Path) -> Array:
-    opened: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rb") as file:
-            zero, kind, dims = struct.unpack(">HBB", file.read(4))
-            if zero != 0 or kind not in _IDX_TYPES or dims == 0:
-                raise FileFormatError(f"{path} does not begin like an idx file.")
-            shape = struct.unpack(f">{dims}I", file.read(4 * dims))
-            dtype = np.dtype(_IDX_TYPES[kind])
-            claimed = math.prod(shape) * dtype.itemsize
-            if claimed > 1100 * path.stat().st_size:
-                raise FileFormatError(f"{path} claims an array of shape {shape}, far more than the file can hold.")
-            content = file.read(claimed + 1)
-    except (OSError, EOFError, struct.error, zlib.error) as error:
-        raise FileFormatError(f"{path} is not a whole idx file: {error}.") from error
+    packed = path.suffix == ".gz"
+    opened: Callable[..., Any] = gzip.open if packed else open
+    size = path.stat().st_size
+    with opened(path, "rb") as file:
+        zero, kind, dims = struct.unpack(">HBB", file.read(4))
+        if zero != 0 or kind not in _IDX_TYPES or dims == 0:
+            raise FileFormatError(f"{path} does not begin like an idx file. Make or fetch the file again.")
+        shape = struct.unpack(f">{dims}I", file.read(4 * dims))
+        dtype = np.dtype(_IDX_TYPES[kind])
+        claimed = math.prod(shape) * dtype.itemsize
+        if packed:
+            _check_ratio(claimed, size, str(path))
+        elif claimed > size:
+            raise FileFormatError(f"{path} claims an array of shape {shape}, {claimed} bytes, but has only {size}.")
+        content = file.read(claimed + 1)
     if len(content) != claimed:
         found = "more" if len(content) > claimed else f"only {len(content)}"
         raise FileFormatError(f"{path} claims an array of shape {shape}, {claimed} bytes, and holds {found}.")

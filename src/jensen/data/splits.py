@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import DataError
 from ..noise import mix, row_keys
 from .feed import Rows
-from .schema import Array, Binarisation, Schema, infer
+from .schema import Array, Binarisation, Schema, check_values, check_varied, infer
 from .sources import Source
 
 __all__ = ["Splits", "prepare"]
@@ -65,7 +65,9 @@ class Splits:
         return digest.hexdigest()
 
 
-def prepare(source: Source, *, binarisation: Binarisation | None = None, seed: int = 0) -> Splits:
+def prepare(
+    source: Source, *, binarisation: Binarisation | None = None, seed: int = 0, density: bool = False
+) -> Splits:
     """Splits rows, finds their schema and stores them in the smallest type that holds them.
 
     Data sets with a split of their own keep it. Where validation rows are missing they are taken from the training
@@ -75,19 +77,54 @@ def prepare(source: Source, *, binarisation: Binarisation | None = None, seed: i
         source: The data as opened.
         binarisation: How grey values become zeros and ones; by default what the named data set is known for.
         seed: The seed of splits and frozen binarisation.
+        density: Take values as continuous even where they lie on a grid, for a model that is a density.
 
     Raises:
         DataError: If there are too few different rows, or the data cannot be modelled as they are.
     """
+    values = _all_values(source)
+    check_varied(values, source.name)
     arrays, rule = _split(source, seed)
-    values = (
-        np.concatenate(list(source.arrays.values())) if len(source.arrays) > 1 else next(iter(source.arrays.values()))
-    )
     chosen = source.binarisation if binarisation is None else binarisation
-    schema = infer(values, arrays["train"], name=source.name, binarisation=chosen, seed=seed)
+    schema = infer(values, arrays["train"], name=source.name, binarisation=chosen, seed=seed, density=density)
     stored = {split: schema.store(rows) for split, rows in arrays.items()}
-    notes = [*source.notes, *_shared_rows(stored)]
+    notes = [*source.notes, *_remarks(schema, stored), *_shared_rows(stored)]
     return Splits(schema, stored, rule, source.reference, source.key, notes)
+
+
+def _all_values(source: Source) -> Array:
+    """All rows, once each array is known to hold rows of numbers of one shape."""
+    first, *others = source.arrays.items()
+    for split, rows in source.arrays.items():
+        check_values(rows, source.name if split == "all" else f"{source.name} ({split})")
+    for split, rows in others:
+        if rows.shape[1:] != first[1].shape[1:]:
+            raise DataError(
+                f"the {split} rows of {source.name} have shape {rows.shape[1:]}; those of {first[0]} have "
+                f"{first[1].shape[1:]}. All splits must hold rows of one shape."
+            )
+    return np.concatenate(list(source.arrays.values())) if others else first[1]
+
+
+def _remarks(schema: Schema, stored: dict[str, Tensor]) -> list[str]:
+    """What makes the numbers of these data hard to read."""
+    notes = []
+    train = stored["train"].flatten(1)
+    if schema.kind == "continuous":
+        common = [int((column == column.mode().values).sum()) for column in train.T[:4096]]
+        worst = max(range(len(common)), key=common.__getitem__)
+        if common[worst] > max(1, 0.1 * len(train)):
+            notes.append(
+                f"one value makes up {100 * common[worst] / len(train):.0f}% of position {worst}: a density on such a "
+                "value has no bound, so compare log p(x) with care"
+            )
+    different = len(set(row_keys(train)))
+    if different < 0.5 * len(train):
+        notes.append(
+            f"only {different:,} of {len(train):,} training rows differ; where the split is by content, test rows are "
+            "contents never trained on"
+        )
+    return notes
 
 
 def _split(source: Source, seed: int) -> tuple[dict[str, Array], str]:
@@ -114,8 +151,6 @@ def _split(source: Source, seed: int) -> tuple[dict[str, Array], str]:
 
 def _by_hash(rows: Array, seed: int) -> tuple[Array, Array]:
     """Row numbers in the order of a seeded hash of their content, and that hash; equal rows stand together."""
-    if rows.dtype.kind not in "buif":
-        raise DataError(f"expected rows of real numbers; got values of type {rows.dtype}.")
     keys = np.array([mix(seed, "split", key) for key in row_keys(torch.from_numpy(_plain(rows)))], dtype=np.int64)
     order = np.argsort(keys, kind="stable")
     return order, keys[order]
@@ -126,6 +161,8 @@ def _plain(rows: Array) -> Array:
     native = np.ascontiguousarray(rows).astype(rows.dtype.newbyteorder("="), copy=False)
     unsigned = {"uint16": np.int16, "uint32": np.int32, "uint64": np.int64, "float128": np.float64}
     name = native.dtype.name
+    if native.dtype.kind == "f":
+        native = native + native.dtype.type(0)  # −0 becomes 0, which equals it
     return native.astype(unsigned[name]) if name in unsigned else native.copy()
 
 
@@ -134,8 +171,8 @@ def _take(order: Array, groups: Array, counts: list[int], name: str) -> tuple[li
     edges = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]])  # where a new content begins
     if len(edges) < len(counts) + 1:
         raise DataError(
-            f"{name} has {len(order)} rows of which {len(edges)} differ; holding some out for validation and test needs "
-            f"at least {len(counts) + 1} different rows. Give more rows, or train by hand with jensen.train.fit."
+            f"{name} has {len(order)} rows of which {len(edges)} differ; holding some out for validation and test "
+            f"needs at least {len(counts) + 1} different rows. Give more rows, or train by hand with jensen.train.fit."
         )
     parts, start = [], 0
     for place, count in enumerate(counts):
