@@ -64,7 +64,7 @@ def grid(path: Path, rows: Array, title: str, limits: tuple[float, float]) -> No
         _show(axes, row, *limits)
     for axes in list(panels.flat)[len(rows) :]:
         axes.axis("off")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     figure.savefig(path)
 
 
@@ -93,7 +93,7 @@ def pairs(path: Path, data: Array, reconstructions: Array, title: str, limits: t
             _show(axes, picture, *limits)
             if line == 0:
                 axes.set_title(label, fontsize=8)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     figure.savefig(path)
 
 
@@ -129,5 +129,5 @@ def curves(path: Path, lines: Sequence[dict[str, Any]], best_step: int, title: s
     left.set_xlabel("step")
     right.set_xlabel("step")
     left.legend(fontsize=8)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     figure.savefig(path)

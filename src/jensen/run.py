@@ -576,7 +576,8 @@ def load_finished(path: str | os.PathLike[str], modules: Mapping[str, Callable[.
     unfinished = os.path.exists(folder / "environment.json") and not os.path.exists(folder / "result.json")
     if unfinished:
         raise RunError(
-            f"{folder} is not finished, so its weights are not trained yet. Finish it with: jensen fit --resume {folder}"
+            f"{folder} is not finished, so its weights are not trained yet. Finish it with: "
+            f"jensen fit --resume {folder}"
         )
     return load(folder, modules=modules)
 

@@ -38,7 +38,7 @@ for _name, (_target, _help) in _COMMANDS.items():
 def main() -> None:
     """Runs the command line and exits: 0; 1 failure; 2 misuse; 130 or 75 after a resumable stop."""
     try:
-        app(exit_on_error=False, print_error=False)
+        app(sys.argv[1:], exit_on_error=False, print_error=False)
     except CycloptsError as error:
         _fail(f"{' '.join(str(error).split())} See: jensen --help", 2)
     except JensenError as error:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor
 
 from ..errors import DataError
@@ -61,6 +61,23 @@ class Schema(BaseModel):
     scale: list[float] = []
     binarisation: Binarisation = "none"
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Schema:
+        try:
+            kind = np.dtype(self.dtype).kind
+        except TypeError as error:
+            raise ValueError(f"there is no type {self.dtype!r} of values") from error
+        if kind not in "buif" or not self.event_shape or min(self.event_shape) < 1:
+            raise ValueError(f"rows of shape {self.event_shape} and type {self.dtype} are not rows of real numbers")
+        if self.kind == "continuous":
+            if len(self.mean) != len(self.scale) or len(self.mean) not in (1, self.size):
+                raise ValueError("mean and scale have neither one entry nor one for each value of a row")
+            if not np.isfinite(self.mean).all() or not all(0 < scale < math.inf for scale in self.scale):
+                raise ValueError("mean and scale must be finite, and scale positive")
+        elif not (2 <= self.levels <= MAX_LEVELS and self.step > 0 and len(self.points) in (0, self.levels)):
+            raise ValueError(f"{self.levels} levels at steps of {self.step:g} are no grid")
+        return self
 
     @property
     def size(self) -> int:
