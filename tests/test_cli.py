@@ -1,0 +1,426 @@
+"""The command line: one paragraph and an exit code for every mistake, one JSON object on request, no escape bytes."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import jensen
+import jensen.cli
+
+TINY = ("--steps", "3", "--samples", "2", "--hidden", "8")
+
+
+@pytest.fixture
+def cli(capsys, monkeypatch):
+    """Runs the command line in this process: exit code, stdout, stderr."""
+
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", ["jensen", *map(str, args)])
+        capsys.readouterr()
+        code = 0
+        try:
+            jensen.cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def refused(cli):
+    """Runs a command that must fail with a code and one paragraph; the paragraph."""
+
+    def call(code, *args):
+        found, out, err = cli(*args)
+        assert found == code, err
+        assert out == "" and "Traceback" not in err and "unforeseen" not in err
+        message = err[err.rfind("jensen: ") :]
+        assert message.startswith("jensen: ") and message.count("\n") == 1
+        return message
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """A folder with small data, a finished run ``good``, one on other data ``grey``, and an unfinished ``part``."""
+    folder = tmp_path_factory.mktemp("runs")
+    rng = np.random.default_rng(0)
+    np.save(folder / "t.npy", rng.normal(size=(40, 3)))
+    np.save(folder / "u.npy", rng.integers(0, 256, (40, 4, 4)).astype(np.uint8))
+    here = os.getcwd()
+    os.chdir(folder)
+    try:
+        tiny = {"steps": 3, "samples": 2, "hidden": [8]}
+        jensen.fit("t.npy", out="good", **tiny)
+        jensen.fit("u.npy", out="grey", **tiny)
+        jensen.fit("t.npy", out="part", stop_after=2, **tiny)
+    finally:
+        os.chdir(here)
+    return folder
+
+
+@pytest.fixture
+def place(template, tmp_path, monkeypatch):
+    """A fresh copy of the template as the working folder."""
+    shutil.copytree(template, tmp_path / "w")
+    for name in ("good", "grey", "part"):
+        record = json.loads((tmp_path / "w" / name / "data.json").read_text())
+        record["reference"] = record["reference"].replace(str(template), str(tmp_path / "w"))
+        (tmp_path / "w" / name / "data.json").write_text(json.dumps(record))
+    monkeypatch.chdir(tmp_path / "w")
+    return tmp_path / "w"
+
+
+def verbs(run):
+    return [
+        ("evaluate", run, "-k", "2"),
+        ("sample", run, "-n", "2", "--out", "s.npy"),
+        ("embed", run, "--out", "e.npy"),
+        ("reconstruct", run, "--out", "r.npy"),
+        ("compare", run, "good"),
+        ("compare", "good", run),
+    ]
+
+
+# -- misuse ----------------------------------------------------------------------------------------------------------
+
+WHOLE = [
+    "latents", "k", "kl-warmup", "steps", "batch-size", "validate-every", "checkpoint-every", "stop-after", "seed",
+    "data-seed", "samples",
+]  # fmt: skip
+REAL = ["noise", "beta", "free-bits", "epochs", "learning-rate"]
+
+
+@pytest.mark.parametrize("option", [*WHOLE, *REAL, "hidden"])
+@pytest.mark.parametrize("value", ["-1", "nan", "inf", "1e308", "abc", "", "5,", "0x10"])
+def test_numbers_that_are_none_or_out_of_range(place, refused, option, value):
+    assert f"--{option}" in refused(2, "fit", "t.npy", f"--{option}={value}", "--out", "new")
+    assert not (place / "new").exists()
+
+
+@pytest.mark.parametrize("option", WHOLE)
+def test_fractions_are_not_rounded(place, refused, option):
+    assert "whole number" in refused(2, "fit", "t.npy", f"--{option}", "1.5", "--out", "new")
+
+
+@pytest.mark.parametrize("option", [*WHOLE, *REAL])
+def test_huge_numbers(place, refused, option):
+    if option != "stop-after":
+        refused(2, "fit", "t.npy", f"--{option}", str(10**30), "--out", "new")
+    refused(2, "fit", "t.npy", f"--{option}", "9" * 5000, "--out", "new")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("fitt",),
+        ("--bogus",),
+        ("fit", "t.npy", "--bogus", "3"),
+        ("fit",),
+        ("fit", "t.npy", "u.npy"),
+        ("fit", "t.npy", "--latents"),
+        ("fit", "t.npy", "--latents", "2", "--latents", "3"),
+        ("fit", "t.npy", "--likelihood", "cauchy"),
+        ("fit", "t.npy", "--steps", "3", "--epochs", "2"),
+        ("fit", "t.npy", "--steps", "3", "--kl-warmup", "3"),
+        ("fit", "t.npy", "--free-bits", "1", "--posterior", "full"),
+        ("fit", "t.npy", "--network", "conv"),
+        ("fit", "u.npy", "--noise", "1", "--likelihood", "discretized-logistic"),
+        ("fit", "u.npy", "--likelihood", "bernoulli"),
+        ("fit", "t.npy", "--resume", "part"),
+        ("fit", "--resume", "part", "--latents", "3"),
+        ("fit", "--resume", "part", "--out", "new"),
+        ("fit", "--resume", "part", "--download"),
+        ("fit", "--resume", ""),
+        ("sample",),
+        ("sample", "good", "-n", "0"),
+        ("sample", "good", "-n", str(10**30)),
+        ("sample", "good", "--out", "a.txt"),
+        ("sample", "good", "--out", ""),
+        ("sample", "good", "--seed", "1.5"),
+        ("embed", "good"),
+        ("embed", "good", "--out", "a.png"),
+        ("embed", "good", "--out", "a.npy", "--split", "dev"),
+        ("evaluate", "good", "-k", "x"),
+        ("evaluate", "good", "-k", "0"),
+        ("evaluate", "good", "-k", "-5"),
+        ("compare", "good"),
+        ("compare", "good", "grey", "part"),
+    ],
+)
+def test_misuse_exits_with_2(place, refused, args):
+    before = sorted(place.iterdir())
+    refused(2, *args)
+    assert sorted(place.iterdir()) == before
+
+
+def test_the_environment_is_checked_like_flags(place, refused, monkeypatch):
+    monkeypatch.setenv("JENSEN_FIT_LATENTS", "abc")
+    assert "JENSEN_FIT_LATENTS" in refused(2, "fit", "t.npy", "--out", "new")
+
+
+def test_flags_go_before_the_environment(place, cli, monkeypatch):
+    monkeypatch.setenv("JENSEN_FIT_LATENTS", "2")
+    assert "2 latents" in cli("fit", "t.npy", *TINY, "--out", "a")[2]
+    assert "1 latents" in cli("fit", "t.npy", *TINY, "--latents", "1", "--out", "b")[2]
+
+
+# -- data and places -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["missing.npy", "nobody", "", ".", "good", "bad.npy", "x" * 300])
+def test_data_that_cannot_be_opened_exit_with_1(place, refused, name):
+    (place / "bad.npy").write_bytes(b"\x93NUMPY garbage")
+    refused(1, "fit", name, "--out", "new")
+    assert not (place / "new").exists()
+
+
+def test_places_that_cannot_be_used(place, refused):
+    for out in ("good", "t.npy", "t.npy/x", "/proc/nowhere/x", "y" * 300):
+        refused(1, "fit", "t.npy", *TINY, "--out", out)
+    np.save("s.npy", np.zeros(1))
+    for out in ("s.npy", "no/such/folder/s.npy", "y" * 300 + ".npy"):
+        for verb in ("sample", "embed", "reconstruct"):
+            refused(1, verb, "good", "--out", out)
+    assert np.load("s.npy").shape == (1,)
+
+
+def test_names_with_brackets_and_dollars(place, cli):
+    shutil.copy("t.npy", "a[red]$\\frac{$_[bold].npy")
+    code, _, err = cli("fit", "a[red]$\\frac{$_[bold].npy", *TINY, "--out", "new")
+    assert code == 0 and "a[red]$\\frac{$_[bold]: 3 = 3" in err
+
+
+# -- runs ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("run", ["missing", "t.npy", ".", "", "/dev/null", "x" * 300, "part"])
+def test_what_is_no_finished_run(place, refused, run):
+    for args in verbs(run):
+        refused(1, *args)
+    if run not in ("part", ""):
+        refused(1, "fit", "--resume", run)
+
+
+def test_an_unfinished_run_says_how_to_finish_it(place, refused, cli):
+    assert "jensen fit --resume part" in refused(1, "evaluate", "part")
+    assert cli("fit", "--resume", "part")[0] == 0
+    assert cli("evaluate", "part", "-k", "2")[0] == 0
+
+
+def halve(content):
+    return content[: len(content) // 2]
+
+
+DAMAGE = {
+    "empty": lambda content: b"",
+    "half": halve,
+    "list": lambda content: b"[]",
+    "object": lambda content: b"{}",
+    "null": lambda content: b"null",
+    "number": lambda content: b"3",
+    "NaN": lambda content: b"NaN",
+    "deep": lambda content: b"[" * 100_000,
+    "no text": lambda content: b"\xff\xfe",
+}
+
+
+@pytest.mark.parametrize("name", ["config.json", "data.json", "result.json", "model.safetensors", "scores.safetensors"])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_runs_never_give_a_stack_trace(place, cli, name, damage):
+    path = place / "good" / name
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    codes = []
+    for args in (*verbs("good"), ("fit", "--resume", "good")):
+        for made in ("s.npy", "e.npy", "r.npy"):
+            (place / made).unlink(missing_ok=True)
+        code, _, err = cli(*args)
+        assert code in (0, 1) and "unforeseen" not in err and (code == 0 or "jensen: " in err), (args, err)
+        codes.append(code)
+    assert 1 in codes
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("schema", "dtype"), "x"),
+        (("schema", "dtype"), "object"),
+        (("schema", "event_shape"), [0]),
+        (("schema", "event_shape"), []),
+        (("schema", "scale"), [0.0, 1.0, 1.0]),
+        (("schema", "scale"), [1.0]),
+        (("schema", "kind"), "binned"),
+        (("schema", "seed"), "x"),
+        (("reference",), 3),
+        (("key",), 3),
+        (("sha256",), "x"),
+        (("sha256", "test"), "x"),
+        (("protocol",), None),
+    ],
+)
+def test_entries_of_the_wrong_type(place, cli, where, value):
+    document = json.loads((place / "good" / "data.json").read_text())
+    inner = document
+    for key in where[:-1]:
+        inner = inner[key]
+    inner[where[-1]] = value
+    (place / "good" / "data.json").write_text(json.dumps(document))
+    for args in verbs("good"):
+        code, _, err = cli(*args)
+        assert code in (0, 1) and "unforeseen" not in err, err
+
+
+def test_data_that_changed_since_the_fit(place, refused, cli):
+    np.save("t.npy", np.load("t.npy") + 1e-3)
+    assert "SHA-256" in refused(1, "evaluate", "good")
+    assert "SHA-256" in refused(1, "fit", "--resume", "part")
+    (place / "t.npy").unlink()
+    assert "there is no file" in refused(1, "embed", "good", "--out", "e.npy")
+    assert cli("sample", "good", "--out", "s.npy")[0] == 0
+
+
+def test_rows_of_another_shape_are_refused(place, refused):
+    for verb in ("embed", "reconstruct"):
+        assert "shape" in refused(1, verb, "good", "u.npy", "--out", "e.npy")
+
+
+def test_runs_that_do_not_compare(place, refused):
+    assert "not comparable" in refused(1, "compare", "good", "grey")
+
+
+# -- results ---------------------------------------------------------------------------------------------------------
+
+
+def strict(text):
+    def no(name):
+        raise AssertionError(f"{name} is not JSON")
+
+    assert text.count("\n") == 1
+    return json.loads(text, parse_constant=no)
+
+
+@pytest.mark.parametrize("data", ["t.npy", "u.npy", "tiny.npy"])
+def test_json_of_fit_and_evaluate(place, cli, data):
+    np.save("tiny.npy", np.random.default_rng(0).normal(size=(5, 2)))
+    code, out, _ = cli("fit", data, *TINY, "--out", "new", "--json")
+    assert code == 0
+    code, again, _ = cli("evaluate", "new", "-k", "2", "--json")
+    assert code == 0
+    for document in (strict(out), strict(again)):
+        assert {"schema_version", "run", "steps", "seconds", "examples_per_second"} <= set(document)
+        assert {"name", "protocol", "event_shape", "n_train", "n_valid", "n_test"} <= set(document["data"])
+        assert {"elbo", "log_likelihood", "bits_per_dim"} <= set(document["test"])
+        assert {"kl_per_latent", "active_latents", "baselines"} <= set(document)
+        measure = document["test"]["elbo"]["measure"]
+        assert document["baselines"]
+        for row in document["baselines"].values():
+            assert {"mean", "se", "difference", "difference_se"} <= set(row) and row["measure"] == measure
+            own = document["test"]["log_likelihood"]["mean"]
+            assert own - row["mean"] == pytest.approx(row["difference"], abs=1e-6)
+    assert strict(out)["test"] == strict(again)["test"]
+
+
+def test_a_density_on_a_grid_is_in_the_users_units_beside_baselines_of_its_measure(place, cli):
+    np.save("wide.npy", np.load("u.npy").astype(int) * 3)
+    results = []
+    for data in ("u.npy", "wide.npy"):
+        code, out, err = cli("fit", data, *TINY, "--likelihood", "normal", "--out", data + "-run", "--json")
+        assert code == 0, err
+        results.append(strict(out))
+        assert {row["measure"] for row in results[-1]["baselines"].values()} == {"density"}
+        assert results[-1]["test"]["bits_per_dim"] is None
+    assert results[0]["test"]["elbo"]["mean"] > -16 * 10
+
+
+def test_json_of_the_other_verbs(place, cli):
+    for args in (
+        ("sample", "good", "--out", "s.npy"),
+        ("embed", "good", "--out", "e.npy"),
+        ("reconstruct", "good", "--out", "r.png"),
+        ("compare", "good", "good"),
+        ("doctor",),
+    ):
+        code, out, err = cli(*args, "--json")
+        assert code == 0, err
+        assert strict(out)["schema_version"] == 1
+
+
+def test_every_choice_names_its_option_and_its_reason(place, cli):
+    _, out, err = cli("fit", "u.npy", *TINY, "--out", "new")
+    assert out == ""
+    for what in ("likelihood", "prior", "posterior", "networks", "training", "objective", "binarisation"):
+        line = next(line for line in err.splitlines() if line.startswith(f"{what}: "))
+        assert "; --" in line
+
+
+def test_no_escape_bytes_without_a_terminal(place, cli):
+    for args in (
+        ("fit", "t.npy", *TINY, "--out", "n"),
+        ("evaluate", "good"),
+        ("--help",),
+        ("fit", "--help"),
+        ("fitt",),
+    ):
+        _, out, err = cli(*args)
+        assert "\x1b" not in out + err
+
+
+def test_a_stopped_fit_says_how_to_go_on(place, cli):
+    code, out, err = cli("fit", "t.npy", *TINY, "--stop-after", "1", "--out", "n", "--json")
+    assert code == 0 and strict(out)["finished"] is False and "jensen fit --resume n" in err
+
+
+def test_samples_are_a_function_of_the_seed(place, cli):
+    for out, seed in (("a.npy", 1), ("b.npy", 1), ("c.npy", 2)):
+        assert cli("sample", "grey", "-n", "3", "--seed", seed, "--out", out)[0] == 0
+    a, b, c = (np.load(f"{name}.npy") for name in "abc")
+    assert a.dtype == np.uint8 and np.array_equal(a, b) and not np.array_equal(a, c)
+
+
+# -- processes -------------------------------------------------------------------------------------------------------
+
+
+def run(*args, **options):
+    return subprocess.run([sys.executable, "-m", "jensen", *args], capture_output=True, text=True, **options)
+
+
+def test_a_process_refuses_as_the_function_does(place):
+    found = run("fit", "t.npy", "--latents", "abc")
+    assert found.returncode == 2 and found.stderr.startswith("jensen: ") and found.stdout == ""
+    found = run("fit", "missing.npy")
+    assert found.returncode == 1 and found.stderr.startswith("jensen: ") and found.stdout == ""
+
+
+def test_a_reader_that_goes_away_causes_no_noise(place):
+    command = f"{sys.executable} -m jensen evaluate good -k 2 --json | head -c 1"
+    found = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert found.stdout == "{" and "Traceback" not in found.stderr and "Exception" not in found.stderr
+    with open(os.devnull) as nothing:
+        closed = run("evaluate", "good", "-k", "2", stdin=nothing)
+    assert closed.returncode == 0
+
+
+def test_no_colour_where_none_is_wanted(place):
+    found = run("evaluate", "good", "-k", "2", env={**os.environ, "NO_COLOR": "1", "FORCE_COLOR": ""})
+    assert found.returncode == 0 and "\x1b" not in found.stdout + found.stderr
+
+
+def test_help_does_not_import_torch():
+    code = "import sys, jensen.cli; sys.argv = ['jensen', '--help']\ntry: jensen.cli.main()\nexcept SystemExit: pass\n"
+    found = subprocess.run(
+        [sys.executable, "-c", code + "assert 'torch' not in sys.modules"], capture_output=True, text=True
+    )
+    assert found.returncode == 0, found.stderr
+
+
+def test_this_process_was_left_as_it_was():
+    assert torch.get_default_dtype() == torch.float32
