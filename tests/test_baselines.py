@@ -9,6 +9,7 @@ from sklearn.decomposition import PCA
 
 from jensen import baselines as b
 from jensen.data import open_source, prepare
+from jensen.run import baseline_json
 
 
 def draws(seed, *shape):
@@ -42,6 +43,19 @@ def test_the_mixture_recovers_a_planted_mixture():
     # 33 free parameters cost 33 / (2 · 4000) nats in expectation.
     assert abs(float(gap.mean()) + 33 / 8000) < 4 * float(gap.std()) / math.sqrt(2000) + 33 / 8000
     assert float(b.bernoulli_mixture(train, every_row(16), components=2).exp().sum()) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_mixture_of_one_is_independent_pixels():
+    train, test = (draws(0, 200, 5) < 0.3).float(), (draws(1, 50, 5) < 0.5).float()
+    one = b.bernoulli_mixture(train, test, components=1)
+    torch.testing.assert_close(one, b.independent_bernoulli(train, test), atol=1e-4, rtol=0)
+
+
+def test_baselines_of_another_measure_are_left_out():
+    density, mass = b.Baseline(torch.zeros(3), measure="density"), b.Baseline(torch.zeros(3))
+    both = {"a": density, "b": mass}
+    assert set(baseline_json(torch.ones(3), both, "mass")) == {"b"}
+    assert set(baseline_json(torch.ones(3), both, "density")) == {"a"}
 
 
 @pytest.mark.parametrize("seed", range(4))

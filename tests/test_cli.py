@@ -338,6 +338,9 @@ def test_a_density_on_a_grid_is_in_the_users_units_beside_baselines_of_its_measu
         results.append(strict(out))
         assert {row["measure"] for row in results[-1]["baselines"].values()} == {"density"}
         assert results[-1]["test"]["bits_per_dim"] is None
+        code, again, err = cli("evaluate", data + "-run", "-k", "2", "--json")
+        assert code == 0, err
+        assert strict(again)["test"] == results[-1]["test"]
     assert results[0]["test"]["elbo"]["mean"] > -16 * 10
 
 
