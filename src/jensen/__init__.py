@@ -84,7 +84,7 @@ _MODULES = (
     "train",
 )
 
-__all__ = [*_NAMES, *_MODULES]  # noqa: PLE0604 (both hold strings)
+__all__ = [*_NAMES, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:

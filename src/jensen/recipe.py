@@ -96,31 +96,43 @@ class Choice:
 class Plan:
     """A model, an objective and a training, and the choices that led to them."""
 
-    model: VAE
+    model: Any
     objective: objectives.ELBO
     training: TrainOptions
     checkpoint_every: int
     choices: list[Choice]
 
 
-def choose(schema: Schema, count: int, options: FitOptions) -> Plan:
+def choose(schema: Schema, count: int, options: FitOptions, model: Any = None) -> Plan:
     """Chooses what to train.
 
     Arguments:
         schema: What a row is.
         count: The number of training rows.
         options: What the user wants.
+        model: The user's own model, if the choice is not to be ours.
 
     Raises:
-        OptionError: If options contradict the data or one another.
+        OptionError: If options contradict the data, the model or one another.
     """
     choices: list[Choice] = []
-    family = _likelihood(schema, options, choices)
-    latents = _latents(schema, count, options, choices)
-    model = _model(schema, count, family, latents, options, choices)
+    if model is None:
+        family = _likelihood(schema, options, choices)
+        latents = _latents(schema, count, options, choices)
+        model = _model(schema, count, family, latents, options, choices)
+    else:
+        _own_model(model, options, choices)
     training = _training(count, options, choices)
     objective = _objective(training, options, choices)
     return Plan(model, objective, training, options.checkpoint_every or _every(training), choices)
+
+
+def _own_model(model: Any, options: FitOptions, choices: list[Choice]) -> None:
+    plain = FitOptions()
+    for name in ("likelihood", "noise", "posterior", "network", "hidden", "latents"):
+        if getattr(options, name) != getattr(plain, name):
+            raise OptionError(f"{name}= is an option of the model that would be chosen; it cannot change your own.")
+    choices.append(Choice("model", type(model).__name__, "your own", "model="))
 
 
 def _likelihood(schema: Schema, options: FitOptions, choices: list[Choice]) -> Any:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from torch import Tensor, nn
 
 from .data import Schema
-from .errors import FileFormatError, SpecError
+from .errors import FileFormatError, RunError, SpecError
 from .evaluation import device_of, evaluation_mode
 from .files import read_json, read_tensors, write_json, write_tensors
 from .fitted import Fitted
@@ -20,7 +20,7 @@ from .noise import seeded
 from .spec import Spec, build, describe, own_names, parse
 from .train import TrainOptions
 
-__all__ = ["FORMAT", "Config", "load", "read_config", "rebuild", "save"]
+__all__ = ["FORMAT", "Config", "describe_model", "load", "read_config", "rebuild", "save"]
 
 FORMAT: Literal[1] = 1
 
@@ -28,7 +28,7 @@ _DECLARING = ("conditional", "families", "model", "nets", "objectives", "priors"
 """The modules whose constructors a file may name."""
 
 
-def save(model: Any, path: str | Path, *, extra: Mapping[str, object] | None = None) -> Path:
+def save(model: Any, path: str | Path) -> Path:
     """Writes a model as plain data: ``config.json`` and ``model.safetensors``.
 
     What was written is built again, and the module tree, every tensor and one seeded draw are compared, so that a
@@ -37,7 +37,6 @@ def save(model: Any, path: str | Path, *, extra: Mapping[str, object] | None = N
     Arguments:
         model: A :class:`Fitted` or a model; all its parts are declared.
         path: The folder; it is made if need be.
-        extra: More entries of ``config.json``.
 
     Raises:
         FileFormatError: If the folder holds a model already.
@@ -47,16 +46,30 @@ def save(model: Any, path: str | Path, *, extra: Mapping[str, object] | None = N
     folder = Path(path)
     if (folder / "config.json").exists():
         raise FileFormatError(f"{folder} holds a saved model already; choose another folder.")
-    spec, arguments, factories = describe(fitted.vae)
-    _verify(fitted.vae, spec, arguments, factories)
+    describe_model(fitted.vae, folder)
     write_tensors(folder / "model.safetensors", fitted.vae.state_dict())
-    if arguments:
-        write_tensors(folder / "arguments.safetensors", arguments)
     if fitted.schema is not None:
         data = {"format": FORMAT, "protocol": fitted.protocol, "schema": fitted.schema.model_dump(mode="json")}
         write_json(folder / "data.json", data)
-    write_json(folder / "config.json", {"format": FORMAT, "model": spec.model_dump(), **(extra or {})})
     return folder
+
+
+def describe_model(model: Any, folder: Path, extra: Mapping[str, object] | None = None) -> None:
+    """Writes ``config.json``, without the weights, after building what it says and comparing it with the model.
+
+    Arguments:
+        model: A model.
+        folder: The folder.
+        extra: More entries of ``config.json``.
+
+    Raises:
+        SpecError: If a part is not declared, or the model is not what its declarations build.
+    """
+    spec, arguments, factories = describe(model)
+    _verify(model, spec, arguments, factories)
+    if arguments:
+        write_tensors(folder / "arguments.safetensors", arguments)
+    write_json(folder / "config.json", {"format": FORMAT, "model": spec.model_dump(), **(extra or {})})
 
 
 def _verify(model: nn.Module, spec: Spec, arguments: Mapping[str, Tensor], names: Mapping[str, Any]) -> None:
@@ -111,6 +124,7 @@ def load(path: str | Path, *, modules: Mapping[str, Callable[..., Any]] | None =
 
     Raises:
         FileFormatError: If a file is missing or damaged.
+        RunError: If the folder is a run whose training has not come to its end.
         SpecError: If the description names something unknown or does not fit the tensors.
     """
     folder = Path(path)
@@ -119,6 +133,8 @@ def load(path: str | Path, *, modules: Mapping[str, Callable[..., Any]] | None =
     vae = rebuild(folder, read_config(folder).model, modules)
     if not isinstance(vae, nn.Module) or not hasattr(vae, "draw"):
         raise SpecError(f"{folder / 'config.json'} describes a {type(vae).__name__}, which is not a model.")
+    if (folder / "checkpoints").exists() and not (folder / "model.safetensors").exists():
+        raise RunError(f"{folder} is not finished, so it has no model yet. Go on with: jensen fit --resume {folder}")
     state = read_tensors(folder / "model.safetensors")
     vae.to(next((t.dtype for t in state.values() if t.is_floating_point()), torch.float32))
     try:

@@ -44,12 +44,12 @@ def sample(
         Print what was written as one JSON object on stdout.
     """
     from ..errors import OptionError
-    from ..run import load_finished
+    from ..saving import load
 
     if not 1 <= n <= 10**6:
         raise OptionError(f"-n must lie between 1 and 1000000; got {n}.")
     target = _target(out, (".png", ".npy"))
-    fitted = load_finished(run)
+    fitted = load(run)
     rows = fitted.sample(n, seed=seed, mean=mean)
     what = "mean of p(x|z) for z drawn from the prior" if mean else "draws of x"
     _write(target, rows, f"{n} samples: {what}", fitted)
@@ -72,10 +72,10 @@ def embed(run: str, data: str | None = None, /, *, out: str, split: Split = "tes
     json
         Print what was written as one JSON object on stdout.
     """
-    from ..run import load_finished
+    from ..saving import load
 
     target = _target(out, (".npy",))
-    fitted = load_finished(run)
+    fitted = load(run)
     codes = fitted.embed(_rows(run, data, split))
     _write(target, codes, "", fitted)
     _say(run, target, codes, json=json)
@@ -97,10 +97,10 @@ def reconstruct(run: str, data: str | None = None, /, *, out: str, split: Split 
     json
         Print what was written as one JSON object on stdout.
     """
-    from ..run import load_finished
+    from ..saving import load
 
     target = _target(out, (".png", ".npy"))
-    fitted = load_finished(run)
+    fitted = load(run)
     again = fitted.reconstruct(_rows(run, data, split))
     _write(target, again, "mean of p(x|z) at the posterior mean", fitted)
     _say(run, target, again, json=json)

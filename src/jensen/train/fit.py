@@ -214,6 +214,8 @@ class _Loop:
         history = History()
         last = self.options.steps if stop_after is None else min(stop_after, self.options.steps)
         self.model.train()
+        if self.checkpoints and self.step == 0:
+            self._save()
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             while self.step < last:
                 started = time.perf_counter()

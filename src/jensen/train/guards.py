@@ -47,7 +47,8 @@ class LiveTerms:
             elif number >= self.deadline:
                 raise DeadTermError(
                     f"the term {name!r} of the objective has had no gradient with respect to any parameter in "
-                    f"{number + 1} steps: it is clamped, detached or weighted with zero. Remove it, or mend what hides it."
+                    f"{number + 1} steps: it is clamped, detached or weighted with zero. Remove it, or mend what "
+                    "hides it."
                 )
 
     def state(self) -> dict[str, Any]:

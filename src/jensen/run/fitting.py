@@ -1,0 +1,195 @@
+"""Fitting: from data to a run folder, and on from where a run stopped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..data import Splits, open_source, prepare
+from ..data.sources import DataLike
+from ..errors import OptionError, RunError
+from ..files import write_json, write_tensors
+from ..fitted import Fitted
+from ..recipe import FitOptions, choose, parameters_of, parse_options
+from ..roles import Objective
+from ..saving import describe_model, load, read_config, rebuild
+from ..spec import describe
+from ..train import Checkpoints, TrainOptions
+from ..train import fit as train
+from .draw import draw_inputs, draw_results
+from .folder import Journal, environment, new_folder, owned, read_options, refuse_existing, reopen, write_data
+from .observe import Log, Observer
+from .results import measure
+
+__all__ = ["Run", "fit", "resume"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder.
+
+    Arguments:
+        path: The folder.
+        result: What the fit found, as in ``result.json``; empty while it is unfinished.
+        finished: Whether all steps were taken and the test rows were scored.
+        step: The number of steps taken.
+    """
+
+    path: Path
+    result: dict[str, Any]
+    finished: bool
+    step: int
+
+    @property
+    def model(self) -> Fitted:
+        """The fitted model; a user's own modules are given to :func:`jensen.load` instead."""
+        return load(self.path)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A training that is set up: what, on what, how, and who is told."""
+
+    folder: Path
+    splits: Splits
+    vae: Any
+    objective: Objective
+    training: TrainOptions
+    checkpoint_every: int
+    options: FitOptions
+    observer: Observer
+
+    def run(self, *, resuming: bool, stop_after: int | None, should_stop: Callable[[], bool] | None) -> Run:
+        """Trains, and when all steps are taken measures, draws and saves."""
+        journal = Journal(self.folder, self.observer.report)
+        history = train(
+            self.vae,
+            self.objective,
+            self.splits.train,
+            valid=self.splits.frozen("valid"),
+            **self.training.model_dump(),
+            checkpoints=Checkpoints(self.folder / "checkpoints", self.checkpoint_every),
+            resume=resuming,
+            stop_after=stop_after,
+            should_stop=should_stop,
+            journal=journal,
+        )
+        if not history.finished:
+            return Run(self.folder, {}, finished=False, step=history.step)
+        fitted = Fitted(self.vae, self.splits.schema, self.splits.protocol)
+        write_tensors(self.folder / "model.safetensors", self.vae.state_dict())
+        result = measure(self.folder, fitted, self.splits, history, self.options, self.observer)
+        draw_results(self.folder, fitted, self.splits, journal.lines(), history)
+        return Run(self.folder, result, finished=True, step=history.step)
+
+
+def fit(
+    data: DataLike,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    model: Any = None,
+    download: bool = False,
+    stop_after: int | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    observer: Observer | None = None,
+    **options: Any,
+) -> Run:
+    r"""Does everything: opens and describes the data, splits them, chooses, trains, measures, draws and saves.
+
+    Arguments:
+        data: A name such as ``"digits"`` or ``"mnist"``, a path to a .npy, .npz or idx file, or rows as an array or
+            tensor, shape (N, \*X).
+        out: The run folder, which must not exist; by default ``runs/NAME``, then ``runs/NAME-2`` and so on.
+        model: A model of your own, of declared parts, in place of the one that would be chosen. It sees rows as
+            :meth:`jensen.data.Schema.model_values` gives them.
+        download: Whether a named data set may be fetched.
+        stop_after: Stop, resumable, after this many steps.
+        should_stop: Asked after each step; the fit stops, resumable, when it says so.
+        observer: Who is told what happens; by default the logger ``jensen``.
+        options: The options of ``jensen fit``, as in :class:`jensen.recipe.FitOptions`.
+
+    Returns:
+        The run. ``run.result`` holds the numbers, ``run.model`` the fitted model.
+
+    Raises:
+        JensenError: If the data, the options or the folder cannot be used.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = fit("digits", out=f"{folder}/digits", steps=5, samples=2, hidden=[8])
+        ...     run.finished, run.model.sample(3).shape
+        (True, (3, 8, 8))
+    """
+    chosen = parse_options(options)
+    observer = observer or Log()
+    if stop_after is not None and stop_after < 1:
+        raise OptionError(f"--stop-after must be at least 1; got {stop_after}.")
+    if out is not None:
+        refuse_existing(Path(out))
+    source = open_source(data, key=chosen.key, download=download)
+    density = chosen.likelihood == "normal" if model is None else _is_density(model)
+    splits = prepare(source, binarisation=chosen.binarisation, seed=chosen.data_seed, density=density)
+    observer.found(splits)
+    plan = choose(splits.schema, len(splits.stored["train"]), chosen, model)
+    training = {
+        "objective": describe(plan.objective)[0].model_dump(),
+        "training": plan.training.model_dump(),
+        "checkpoint_every": plan.checkpoint_every,
+        "options": chosen.model_dump(mode="json"),
+    }
+    describe(plan.model)  # what cannot be written is refused before there is a folder
+    observer.chose(plan.choices, parameters_of(plan.model))
+    folder = new_folder(out, splits.schema.name)
+    with owned(folder):
+        describe_model(plan.model, folder, extra=training)
+        write_data(folder, splits)
+        write_json(folder / "environment.json", environment())
+        draw_inputs(folder, splits)
+        job = _Job(folder, splits, plan.model, plan.objective, plan.training, plan.checkpoint_every, chosen, observer)
+        return job.run(resuming=False, stop_after=stop_after, should_stop=should_stop)
+
+
+def _is_density(model: Any) -> bool:
+    return bool(getattr(getattr(model, "likelihood", None), "measure", "mass") == "density")
+
+
+def resume(
+    path: str | os.PathLike[str],
+    data: DataLike | None = None,
+    *,
+    modules: Mapping[str, Callable[..., Any]] | None = None,
+    stop_after: int | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    observer: Observer | None = None,
+) -> Run:
+    """Goes on with a run from its newest whole checkpoint; the result is that of a run that never stopped.
+
+    Arguments:
+        path: The run folder.
+        data: The data, needed only where they came from memory.
+        modules: The user's own declared classes and builders by name.
+        stop_after: Stop, resumable, after this many steps in all.
+        should_stop: Asked after each step.
+        observer: Who is told what happens.
+
+    Raises:
+        RunError: If there is nothing to resume, or the data are not the same.
+    """
+    folder, observer = Path(path), observer or Log()
+    if not (folder / "config.json").exists():
+        raise RunError(f"{folder} is not a run: it has no config.json.")
+    with owned(folder):
+        config = read_config(folder)
+        splits = reopen(folder, data)
+        observer.found(splits)
+        if config.training is None or config.checkpoint_every is None:
+            raise RunError(f"{folder} holds a model but no training to go on with.")
+        vae = rebuild(folder, config.model, modules)
+        objective = rebuild(folder, config.objective, modules)
+        options = read_options(folder, config)
+        job = _Job(folder, splits, vae, objective, config.training, config.checkpoint_every, options, observer)
+        return job.run(resuming=True, stop_after=stop_after, should_stop=should_stop)

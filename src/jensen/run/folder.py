@@ -1,0 +1,220 @@
+"""A run folder: who owns it, its journals, its data and its surroundings."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+
+from ..data import Schema, Splits, open_source, prepare
+from ..data.sources import DataLike
+from ..errors import FileFormatError, RunError
+from ..files import read_json, write_json
+from ..recipe import FitOptions
+from ..saving import FORMAT, Config
+from ..train import Report
+
+__all__ = [
+    "Journal",
+    "environment",
+    "new_folder",
+    "owned",
+    "read_lines",
+    "read_options",
+    "refuse_existing",
+    "reopen",
+    "write_data",
+]
+
+_SPLITS = {"train", "valid", "test"}
+
+
+class Journal:
+    """``metrics.jsonl``, which a seed reproduces to the byte, and ``timing.jsonl``, which holds all clock values."""
+
+    def __init__(self, folder: Path, told: Callable[[Report], None]) -> None:
+        self.paths = {"metrics": folder / "metrics.jsonl", "timing": folder / "timing.jsonl"}
+        self.told = told
+        for path in self.paths.values():
+            path.touch()
+
+    def write(self, report: Report) -> None:
+        timing = {"step": report.line["step"], **report.timing}
+        for path, line in ((self.paths["metrics"], report.line), (self.paths["timing"], timing)):
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line, allow_nan=False) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        self.told(report)
+
+    def position(self) -> dict[str, int]:
+        return {name: path.stat().st_size for name, path in self.paths.items()}
+
+    def rewind(self, position: Mapping[str, int]) -> None:
+        for name, path in self.paths.items():
+            if path.stat().st_size < position[name]:
+                raise RunError(f"{path} is shorter than the checkpoint says; it was changed since. Start the fit anew.")
+            os.truncate(path, position[name])
+
+    def lines(self) -> list[dict[str, Any]]:
+        return read_lines(self.paths["metrics"])
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file with one JSON object per line."""
+    try:
+        return [dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise FileFormatError(f"{path} is damaged: {error}. Start the fit anew.") from error
+
+
+@contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Keeps other fits out of a run folder."""
+    lock = FileLock(folder / ".lock")
+    owner = folder / ".owner.json"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        by = _owner(folder)
+        raise RunError(
+            f"{folder} is in use by process {by.get('pid', '?')} on {by.get('host', 'this machine')}, since "
+            f"{by.get('since', 'an unknown time')}. Wait for it, or choose another --out."
+        ) from error
+    try:
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        write_json(owner, {"pid": os.getpid(), "host": socket.gethostname(), "since": since})
+        yield
+        owner.unlink(missing_ok=True)
+    finally:
+        lock.release()
+
+
+def _owner(folder: Path) -> dict[str, Any]:
+    """Who last worked in a run folder; empty where that is not known."""
+    try:
+        found = read_json(folder / ".owner.json")
+    except FileFormatError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def refuse_existing(folder: Path) -> None:
+    """Refuses a folder that exists, naming whoever works in it."""
+    if os.path.lexists(folder):
+        pid = _owner(folder).get("pid")
+        by = f" It belongs to process {pid}, which may still run." if pid else ""
+        raise RunError(
+            f"{folder} exists already.{by} Choose another --out, or go on with: jensen fit --resume {folder}"
+        )
+
+
+def new_folder(out: str | os.PathLike[str] | None, name: str) -> Path:
+    """Makes the folder ``out``, or the next free one under ``runs``."""
+    if out is not None:
+        refuse_existing(Path(out))
+        return _make(Path(out))
+    stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+    for number in range(1, 10**6):
+        folder = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
+        if not os.path.lexists(folder):
+            return _make(folder)
+    raise RunError(f"no free name under runs/{stem}; choose one with --out.")
+
+
+def _make(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise RunError(f"cannot make the folder {folder}: {error.strerror}. Choose another --out.") from error
+    return folder
+
+
+def write_data(folder: Path, splits: Splits) -> None:
+    """Writes ``data.json``: what the rows are, how they were split, and how to find them again."""
+    write_json(
+        folder / "data.json",
+        {
+            "format": FORMAT,
+            "protocol": splits.protocol,
+            "schema": splits.schema.model_dump(mode="json"),
+            "reference": splits.reference,
+            "key": splits.key,
+            "rows": {split: len(rows) for split, rows in splits.stored.items()},
+            "sha256": {split: splits.fingerprint(split) for split in splits.stored},
+        },
+    )
+
+
+def environment() -> dict[str, Any]:
+    """The versions and the hardware that a result depends on."""
+    from .. import __version__
+
+    return {
+        "jensen": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": "cpu",
+    }
+
+
+def read_options(folder: Path, config: Config) -> FitOptions:
+    """The options of a run.
+
+    Raises:
+        FileFormatError: If there are none, or one is not valid.
+    """
+    try:
+        return FitOptions.model_validate(config.options)
+    except ValueError as error:
+        raise FileFormatError(f"{folder / 'config.json'} does not hold the options of a fit: {error}") from error
+
+
+def reopen(folder: Path, data: DataLike | None = None) -> Splits:
+    """Opens the data of a run again and checks that they are the same.
+
+    Raises:
+        RunError: If they are not, or came from memory and are not given.
+    """
+    record = read_json(folder / "data.json")
+    try:
+        schema, key, digests = Schema.model_validate(record["schema"]), record["key"], dict(record["sha256"])
+        recorded = record["reference"]
+        if not isinstance(recorded, str | None) or not isinstance(key, str | None) or not set(digests) <= _SPLITS:
+            raise TypeError("its entries are of other types than a fit writes")
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileFormatError(f"{folder / 'data.json'} does not describe the data of a fit: {error}") from error
+    reference = recorded if data is None else data
+    if reference is None:
+        raise RunError(
+            f"the data of {folder} came from memory; in Python, pass them: jensen.resume({str(folder)!r}, data)."
+        )
+    splits = prepare(
+        open_source(reference, key=key),
+        binarisation=schema.binarisation,
+        seed=schema.seed,
+        density=schema.kind == "continuous",
+    )
+    shown = repr(reference) if isinstance(reference, str | os.PathLike) else "the data"
+    for split, digest in digests.items():
+        if splits.fingerprint(split) != digest:
+            raise RunError(
+                f"the {split} rows of {shown} are not those that {folder} was fitted on: their SHA-256 "
+                "differs. Put the old file back, or start a new fit."
+            )
+    return splits

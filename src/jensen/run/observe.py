@@ -1,0 +1,55 @@
+"""Who is told what a fit finds, chooses and does."""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from ..data import Splits
+from ..recipe import Choice
+from ..train import Report
+
+__all__ = ["Log", "Observer", "describe_data"]
+
+
+class Observer(Protocol):
+    """Who is told what a fit does; the command line prints it, Python logs it."""
+
+    def found(self, splits: Splits) -> None: ...
+
+    def chose(self, choices: list[Choice], parameters: int) -> None: ...
+
+    def report(self, report: Report) -> None: ...
+
+    def phase(self, text: str) -> None: ...
+
+
+class Log:
+    """An observer that writes to the logger ``jensen``."""
+
+    logger = logging.getLogger("jensen")
+
+    def found(self, splits: Splits) -> None:
+        self.logger.info("found %s", describe_data(splits))
+
+    def chose(self, choices: list[Choice], parameters: int) -> None:
+        for choice in choices:
+            self.logger.info("%s: %s (%s; %s)", choice.what, choice.value, choice.reason, choice.option)
+
+    def report(self, report: Report) -> None:
+        self.logger.info("step %d of %d: %s", report.line["step"], report.steps, report.line.get("valid"))
+
+    def phase(self, text: str) -> None:
+        self.logger.info("%s", text)
+
+
+def describe_data(splits: Splits) -> str:
+    """What was found in the data, in one line."""
+    schema = splits.schema
+    shape = "×".join(map(str, schema.event_shape))
+    values = f"{schema.dtype}, continuous"
+    if schema.kind != "continuous":
+        last = schema.offset + schema.step * (schema.levels - 1)
+        values = f"{schema.dtype}, {schema.levels} levels from {schema.offset:g} to {last:g}"
+    counts = ", ".join(f"{len(splits.stored[s]):,} {s}" for s in ("train", "valid", "test"))
+    return f"{schema.name}: {shape} = {schema.size} values per row, {values}; {counts} ({splits.rule})"

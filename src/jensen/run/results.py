@@ -1,0 +1,213 @@
+"""The results of a run: measured once after the fit, measured again, and compared with another's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..baselines import Baseline, baselines
+from ..data import Splits
+from ..data.sources import DataLike
+from ..errors import FileFormatError, OptionError, RunError
+from ..evaluation import Number, finite, mean_and_se
+from ..files import read_json, read_tensors, write_json, write_tensors
+from ..fitted import Evaluation, Fitted, score
+from ..noise import mix
+from ..recipe import FitOptions
+from ..saving import load, read_config
+from ..train import History
+from .folder import read_lines, read_options, reopen
+from .observe import Observer
+
+__all__ = ["SCHEMA_VERSION", "compare", "evaluate_run", "measure", "number_of"]
+
+SCHEMA_VERSION = 1
+
+
+def measure(
+    folder: Path, fitted: Fitted, splits: Splits, history: History, options: FitOptions, observer: Observer
+) -> dict[str, Any]:
+    """Scores a fitted model on validation and test rows with fresh noise, beside the baselines, and writes it down."""
+    observer.phase(f"scoring validation and test rows with {options.samples} samples")
+    fresh = mix(options.seed, "evaluation")
+    valid = score(fitted, splits.frozen("valid"), k=options.samples, seed=fresh, split="valid")
+    test = score(fitted, splits.frozen("test"), k=options.samples, seed=fresh, split="test")
+    observer.phase("fitting baselines")
+    width = fitted.vae.prior().event_shape.numel()
+    simple = baselines(splits, width)
+    own, jacobian = test.scores.log_likelihood, splits.schema.log_jacobian
+    result = {
+        "schema_version": SCHEMA_VERSION,
+        "run": str(folder),
+        "steps": history.step,
+        "best_step": history.best_step,
+        "seconds": _seconds(folder),
+        "examples_per_second": history.examples / history.seconds if history.seconds else None,
+        "data": _data_json(splits),
+        **test.to_json(),
+        "valid": {"elbo": valid.elbo.to_json(), "log_likelihood": valid.log_likelihood.to_json()},
+        "baselines": baseline_json(own + jacobian, simple, test.log_likelihood.measure),
+    }
+    write_json(folder / "result.json", result)
+    scores = {
+        "elbo": test.scores.elbo + jacobian,
+        "log_likelihood": own + jacobian,
+        "keys": torch.tensor(test.scores.keys, dtype=torch.int64),
+    }
+    write_tensors(folder / "scores.safetensors", scores)
+    return result
+
+
+def _seconds(folder: Path) -> float | None:
+    """The time spent training, over all calls: each call's clock starts at zero."""
+    total, last = 0.0, 0.0
+    for line in read_lines(folder / "timing.jsonl"):
+        seconds = float(line["seconds"])
+        total += last if seconds < last else 0.0
+        last = seconds
+    return total + last
+
+
+def _data_json(splits: Splits) -> dict[str, Any]:
+    counts = {f"n_{split}": len(splits.stored[split]) for split in ("train", "valid", "test")}
+    schema = splits.schema
+    return {"name": schema.name, "protocol": splits.protocol, "event_shape": list(schema.event_shape), **counts}
+
+
+def baseline_json(own: Tensor, simple: Mapping[str, Baseline], measure: str) -> dict[str, Any]:
+    """Each baseline of the measure of a model beside it, the differences paired over the same rows."""
+    table = {}
+    for name, baseline in simple.items():
+        if baseline.measure != measure:
+            continue
+        mean, se = mean_and_se(baseline.log_likelihood)
+        difference, difference_se = mean_and_se(own - baseline.log_likelihood)
+        table[name] = {
+            "mean": mean,
+            "se": finite(se),
+            "difference": difference,
+            "difference_se": finite(difference_se),
+            "kind": baseline.kind,
+            "measure": baseline.measure,
+        }
+    return table
+
+
+def evaluate_run(
+    path: str | os.PathLike[str],
+    data: DataLike | None = None,
+    *,
+    split: str = "test",
+    k: int = 1000,
+    seed: int | None = None,
+    modules: Mapping[str, Callable[..., Any]] | None = None,
+) -> tuple[Evaluation, dict[str, Any]]:
+    """Scores rows of a run's data again; the result has the shape of that of a fit.
+
+    Arguments:
+        path: The run folder.
+        data: The data, needed only where they came from memory.
+        split: Which rows.
+        k: The number of samples K.
+        seed: The seed of the noise; by default that of the fit's own evaluation.
+        modules: The user's own declared classes and builders by name.
+    """
+    folder = Path(path)
+    if split not in ("train", "valid", "test"):
+        raise OptionError(f"--split cannot be {split!r}; choose train, valid or test.")
+    fitted = load(folder, modules=modules)
+    splits = reopen(folder, data)
+    options = read_options(folder, read_config(folder))
+    noise = mix(options.seed, "evaluation") if seed is None else seed
+    found = score(fitted, splits.frozen(split), k=k, seed=noise, split=split)
+    result = read_json(folder / "result.json") if (folder / "result.json").exists() else {}
+    if not isinstance(result, dict):
+        raise FileFormatError(f"{folder / 'result.json'} is not the result of a fit. Delete it and evaluate again.")
+    own = found.scores.log_likelihood + splits.schema.log_jacobian
+    simple = baselines(splits, fitted.vae.prior().event_shape.numel()) if split == "test" else {}
+    timing = {key: result.get(key) for key in ("steps", "seconds", "examples_per_second")}
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "run": str(folder),
+        **timing,
+        "data": _data_json(splits),
+        **found.to_json(),
+        "baselines": baseline_json(own, simple, found.log_likelihood.measure),
+    }
+    if split != "test":
+        document[split] = document.pop("test")
+    return found, document
+
+
+def compare(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> dict[str, Any]:
+    """Compares the test bounds of two runs, paired over the same rows.
+
+    Arguments:
+        first: A finished run.
+        second: Another.
+
+    Returns:
+        For ``elbo`` and ``log_likelihood``: both numbers, and the difference ``second - first`` with its error.
+
+    Raises:
+        RunError: If a run is unfinished, or the numbers cannot be compared: another protocol, other test rows, or a
+            mass against a density.
+    """
+    folders = [Path(first), Path(second)]
+    records = [_finished(folder) for folder in folders]
+    (a, data_a, scores_a), (b, data_b, scores_b) = records
+    for what, x, y in (
+        ("protocol", a["data"]["protocol"], b["data"]["protocol"]),
+        ("measure", a["test"]["elbo"]["measure"], b["test"]["elbo"]["measure"]),
+        ("number of samples", a["test"]["log_likelihood"]["k"], b["test"]["log_likelihood"]["k"]),
+        ("test rows (SHA-256)", data_a["sha256"]["test"], data_b["sha256"]["test"]),
+    ):
+        if x != y:
+            raise RunError(f"not comparable: the {what} of {folders[0]} is {x}; that of {folders[1]} is {y}.")
+    result: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "runs": [str(folder) for folder in folders],
+        "protocol": a["data"]["protocol"],
+    }
+    for name in ("elbo", "log_likelihood"):
+        difference, se = mean_and_se(scores_b[name] - scores_a[name])
+        result[name] = {
+            "numbers": [a["test"][name], b["test"][name]],
+            "difference": difference,
+            "difference_se": finite(se),
+        }
+    return result
+
+
+def _finished(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
+    if not (folder / "result.json").exists():
+        raise RunError(
+            f"{folder} is not a finished run: it has no result.json. Finish it with: jensen fit --resume {folder}"
+        )
+    result, data = read_json(folder / "result.json"), read_json(folder / "data.json")
+    scores = read_tensors(folder / "scores.safetensors")
+    try:
+        count = int(result["data"]["n_test"])
+        _ = str(result["data"]["protocol"]), str(data["sha256"]["test"])
+        for name in ("elbo", "log_likelihood"):
+            number = number_of(result["test"][name])
+            if scores[name].shape != (count,) or not isinstance(number.mean, float):
+                raise ValueError(f"{name} and its scores disagree")
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileFormatError(
+            f"the results in {folder} are damaged: {type(error).__name__} {error}. Fit again, or restore the folder."
+        ) from error
+    return result, data, scores
+
+
+def number_of(document: Mapping[str, Any]) -> Number:
+    """A number as it stands in a result file."""
+    values: dict[str, Any] = dict(document)
+    for name in ("se", "mc_se", "ess"):
+        values[name] = float("nan") if values[name] is None else values[name]
+    return Number(**values)
