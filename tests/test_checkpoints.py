@@ -35,7 +35,11 @@ def test_what_is_saved_is_what_is_loaded(tmp_path):
     assert found.state["note"]["value"] == 0.1 + 3
     assert (tmp_path / "latest").read_text() == "step-00000003\n"
     assert {p.name for p in (tmp_path / "step-00000003").iterdir()} == {
-        "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json", "COMMIT"
+        "model.safetensors",
+        "optimizer.safetensors",
+        "state.json",
+        "manifest.json",
+        "COMMIT",
     }
 
 
@@ -145,8 +149,15 @@ def test_each_file_is_durable_before_it_has_its_name(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "rename", rename)
     Checkpoints(tmp_path).save(checkpoint(5))
     named = [name for kind, name in events if kind == "name"]
-    assert named == ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json", "COMMIT",
-                     "step-00000005", "latest"]
+    assert named == [
+        "model.safetensors",
+        "optimizer.safetensors",
+        "state.json",
+        "manifest.json",
+        "COMMIT",
+        "step-00000005",
+        "latest",
+    ]
     for index, (kind, name) in enumerate(events):
         if kind == "name" and name != "step-00000005":
             assert events[index - 1][0] == "fsync" and name in events[index - 1][1]

@@ -20,8 +20,15 @@ from jensen.errors import JensenError, RunError
 from jensen.files import read_tensors
 
 # 1437 training rows in batches of 100 make 15 steps an epoch; the warm-up of the KL ends at step 20.
-OPTIONS = {"steps": 40, "batch_size": 100, "samples": 5, "hidden": (16,), "kl_warmup": 20, "validate_every": 7,
-           "checkpoint_every": 10}
+OPTIONS = {
+    "steps": 40,
+    "batch_size": 100,
+    "samples": 5,
+    "hidden": (16,),
+    "kl_warmup": 20,
+    "validate_every": 7,
+    "checkpoint_every": 10,
+}
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -73,8 +80,23 @@ def test_many_stops_in_one_process(tmp_path, uninterrupted):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGUSR1, 75)])
 def test_a_signal_saves_and_says_how_to_resume(tmp_path, number, code):
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "jensen", "fit", "digits", "--out", str(folder), "--steps", "100000",
-               "--hidden", "16", "--samples", "2", "--validate-every", "50"]
+    command = [
+        sys.executable,
+        "-m",
+        "jensen",
+        "fit",
+        "digits",
+        "--out",
+        str(folder),
+        "--steps",
+        "100000",
+        "--hidden",
+        "16",
+        "--samples",
+        "2",
+        "--validate-every",
+        "50",
+    ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         metrics = folder / "metrics.jsonl"
         wait_for(lambda: metrics.exists() and metrics.stat().st_size > 0, process)
@@ -130,8 +152,23 @@ def test_a_crash_between_saving_and_the_next_step_is_undone(tmp_path, uninterrup
 
 def test_the_second_fit_in_a_folder_is_refused_and_the_owner_named(tmp_path):
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "jensen", "fit", "digits", "--out", str(folder), "--steps", "100000",
-               "--hidden", "16", "--validate-every", "50", "--checkpoint-every", "50"]
+    command = [
+        sys.executable,
+        "-m",
+        "jensen",
+        "fit",
+        "digits",
+        "--out",
+        str(folder),
+        "--steps",
+        "100000",
+        "--hidden",
+        "16",
+        "--validate-every",
+        "50",
+        "--checkpoint-every",
+        "50",
+    ]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, text=True) as process:
         wait_for(lambda: (folder / "checkpoints" / "latest").exists(), process)
         with pytest.raises(RunError, match=f"process {process.pid}"):
@@ -174,8 +211,14 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
 
 
 def test_compare_pairs_rows_and_refuses_other_protocols(tmp_path):
-    for name, options in (("a", {"seed": 0}), ("b", {"seed": 1}), ("c", {"binarisation": "threshold"}),
-                          ("d", {"data_seed": 1}), ("e", {"likelihood": "normal"}), ("f", {"samples": 9})):
+    for name, options in (
+        ("a", {"seed": 0}),
+        ("b", {"seed": 1}),
+        ("c", {"binarisation": "threshold"}),
+        ("d", {"data_seed": 1}),
+        ("e", {"likelihood": "normal"}),
+        ("f", {"samples": 9}),
+    ):
         jensen.fit("digits", out=tmp_path / name, **{**OPTIONS, **options})
     jensen.fit("digits", out=tmp_path / "g", stop_after=3, **OPTIONS)
     result = jensen.compare(tmp_path / "a", tmp_path / "b")

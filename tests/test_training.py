@@ -194,8 +194,13 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_weights():
 
 def test_what_cannot_be_trained_is_refused():
     x = coins(16)
-    for options in ({"steps": 0}, {"steps": 5, "batch_size": 0}, {"steps": 5, "learning_rate": math.nan},
-                    {"steps": 5, "warmup": 5}, {"steps": 5, "seed": -1}):
+    for options in (
+        {"steps": 0},
+        {"steps": 5, "batch_size": 0},
+        {"steps": 5, "learning_rate": math.nan},
+        {"steps": 5, "warmup": 5},
+        {"steps": 5, "seed": -1},
+    ):
         with pytest.raises(OptionError):
             train.fit(small_vae(), objectives.ELBO(), x, **options)
     for rows in (x[:0], x * 0.5, x.double() * math.nan, x[:, :3], x.long(), torch.tensor(1.0)):
