@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 
 from jensen import baselines as b
 from jensen.data import open_source, prepare
-from jensen.run import baseline_json
+from jensen.run.results import baseline_json
 
 
 def draws(seed, *shape):
