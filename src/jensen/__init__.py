@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .version import __version__
+
 if TYPE_CHECKING:
     from . import (
         baselines,
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
         model,
         nets,
         noise,
+        numbers,
         objectives,
         pictures,
         priors,
@@ -32,21 +35,21 @@ if TYPE_CHECKING:
     )
     from .conditional import Conditional
     from .errors import JensenError
-    from .evaluation import Number, elbo, log_likelihood
+    from .evaluation import elbo, log_likelihood
     from .fitted import Evaluation, Fitted, evaluate
     from .model import VAE
+    from .numbers import Number
     from .run import Run, compare, fit, resume
     from .saving import load, save
     from .spec import declared
 
-__version__ = "0.1.0"
 
 _NAMES = {
     "Conditional": "conditional",
     "Evaluation": "fitted",
     "Fitted": "fitted",
     "JensenError": "errors",
-    "Number": "evaluation",
+    "Number": "numbers",
     "Run": "run",
     "VAE": "model",
     "compare": "run",
@@ -71,6 +74,7 @@ _MODULES = (
     "model",
     "nets",
     "noise",
+    "numbers",
     "objectives",
     "pictures",
     "priors",
@@ -84,7 +88,7 @@ _MODULES = (
     "train",
 )
 
-__all__ = [*_NAMES, *_MODULES]
+__all__ = ["__version__", *_NAMES, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:

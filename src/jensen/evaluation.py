@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .distributions import closed_form_kl, kl_per_latent
 from .errors import DataError, JensenError, OptionError, ShapeError
 from .noise import RowNoise, mix, row_keys, seeded
+from .numbers import Number, mean_and_se
 
 __all__ = [
     "Bounds",
@@ -33,57 +34,6 @@ CHUNK_ROWS = 64
 
 _BLOCK_SAMPLES = 32
 _BLOCK_VALUES = 2**22
-
-
-@dataclass(frozen=True)
-class Number:
-    r"""A mean over examples that says what it is.
-
-    Arguments:
-        mean: The mean over examples.
-        se: Its standard error over examples.
-        mc_se: Its Monte Carlo standard error, from the sampling of latents alone.
-        n: The number of examples.
-        k: The number of samples of the latents for each example; None for an exact value.
-        ess: The median over examples of the effective sample size :math:`(\sum w)^2 / \sum w^2`.
-        unit: The unit.
-        kind: What it is with respect to log p(x).
-        measure: Whether p is a mass or a density.
-        split: The rows that were scored.
-        protocol: How data, splits and binarisation were made; numbers compare only under equal protocols.
-
-    Example:
-        >>> print(Number(-92.31, 0.04, 0.01, 10000, 1000, 61.0, kind="lower", measure="mass"))
-        ≥ -92.31 ± 0.04 nats/example (K=1000, MC se 0.01, ESS 61)
-    """
-
-    mean: float
-    se: float
-    mc_se: float
-    n: int
-    k: int | None
-    ess: float
-    unit: str = "nats/example"
-    kind: Literal["exact", "lower", "upper", "estimate", "predictive"] = "lower"
-    measure: Literal["mass", "density"] = "density"
-    split: str = "test"
-    protocol: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain data; what is not finite is None."""
-        return {key: finite(value) for key, value in asdict(self).items()}
-
-    def __str__(self) -> str:
-        sign = {"lower": "≥ ", "upper": "≤ ", "estimate": "≈ "}.get(self.kind, "")
-        details = [] if self.k is None else [f"K={self.k}"]
-        details += [f"MC se {self.mc_se:.2g}"] if math.isfinite(self.mc_se) and self.k is not None else []
-        details += [f"ESS {self.ess:.3g}"] if math.isfinite(self.ess) and self.k != 1 else []
-        return f"{sign}{self.mean:.2f} ± {self.se:.2f} {self.unit}" + (f" ({', '.join(details)})" if details else "")
-
-
-def finite(value: Any) -> Any:
-    """The value, or None for a float that is not finite."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass(frozen=True)
@@ -305,16 +255,6 @@ def summarise(values: Tensor, variance: Tensor, scores: Bounds, **labels: Any) -
     mean, se = mean_and_se(values)
     ess = float(scores.ess.median())
     return Number(mean, se, math.sqrt(mc_variance), n, scores.k, ess, **labels)
-
-
-def mean_and_se(values: Tensor) -> tuple[float, float]:
-    """The mean and its standard error over examples, independent of their order to the last bit."""
-    items = values.double().tolist()
-    n = len(items)
-    mean = math.fsum(items) / n
-    if n == 1:
-        return mean, math.nan
-    return mean, math.sqrt(math.fsum((item - mean) ** 2 for item in items) / (n - 1) / n)
 
 
 def _measure_of(model: Any) -> Literal["mass", "density"]:

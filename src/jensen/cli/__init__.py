@@ -9,8 +9,8 @@ import cyclopts
 from cyclopts import CycloptsError
 from cyclopts.config import Env
 
-from .. import __version__
 from ..errors import JensenError, OptionError
+from ..version import __version__
 
 __all__ = ["app", "main"]
 

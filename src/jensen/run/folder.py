@@ -158,7 +158,7 @@ def write_data(folder: Path, splits: Splits) -> None:
 
 def environment() -> dict[str, Any]:
     """The versions and the hardware that a result depends on."""
-    from .. import __version__
+    from ..version import __version__
 
     return {
         "jensen": __version__,

@@ -14,10 +14,10 @@ from ..baselines import Baseline, baselines
 from ..data import Splits
 from ..data.sources import DataLike
 from ..errors import FileFormatError, OptionError, RunError
-from ..evaluation import Number, finite, mean_and_se
 from ..files import read_json, read_tensors, write_json, write_tensors
 from ..fitted import Evaluation, Fitted, score
 from ..noise import mix
+from ..numbers import Number, finite, mean_and_se
 from ..recipe import FitOptions
 from ..saving import load, read_config
 from ..train import History

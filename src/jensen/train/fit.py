@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ..data import Rows, batch_index
 from ..errors import DataError, NonFiniteError, OptionError, RunError
-from ..evaluation import bounds, check_data, device_of, latents, mean_and_se
+from ..evaluation import bounds, check_data, device_of, latents
 from ..noise import mix
+from ..numbers import mean_and_se
 from ..roles import Objective
 from ..schedules import Cosine
 from .checkpoint import Checkpoint, Checkpoints
