@@ -213,3 +213,24 @@ def test_what_cannot_be_trained_is_refused():
     frozen = small_vae().requires_grad_(False)
     with pytest.raises(OptionError, match="no parameters"):
         train.fit(frozen, objectives.ELBO(), x, steps=2)
+
+
+def test_reported_bounds_are_in_the_users_units():
+    x = torch.randn(60, 6, generator=torch.Generator().manual_seed(0))
+    q = families.Normal(2, families.PredictedScale())
+
+    def lines(log_jacobian: float):
+        torch.manual_seed(0)
+        model = VAE(
+            priors.StandardNormal(2),
+            Conditional(nets.mlp(2, 6, hidden=(8,)), families.Normal(6)),
+            Conditional(nets.mlp(6, 4, hidden=(8,)), q),
+        )
+        rows = data.Rows(x, log_jacobian=log_jacobian)
+        return train.fit(model, objectives.ELBO(), rows, valid=x[:20], steps=5, validate_every=5)
+
+    plain, shifted = lines(0.0), lines(7.0)
+    assert shifted.lines[0]["bound"] == pytest.approx(plain.lines[0]["bound"] + 7.0)
+    assert shifted.lines[0]["valid"]["elbo"] == pytest.approx(plain.lines[0]["valid"]["elbo"] + 7.0)
+    assert shifted.best_bound == pytest.approx(plain.best_bound + 7.0)
+    assert shifted.lines[0]["objective"] == plain.lines[0]["objective"]

@@ -193,9 +193,9 @@ def _latents(schema: Schema, count: int, options: FitOptions, choices: list[Choi
     if options.latents is not None:
         latents, reason = options.latents, "asked for"
     else:
-        latents = max(1, min(50, schema.size // 2, math.ceil(math.sqrt(count) / 3) + 4))
+        latents = max(1, min(50, math.ceil(schema.size / 2), math.ceil(math.sqrt(count) / 3) + 4))
         reason = f"{schema.size} values in a row, {count} training rows; unused latents do no harm"
-    choices.append(Choice("prior", f"standard normal, {latents} latents", reason, "--latents"))
+    choices.append(Choice("prior", f"standard normal, {latents} latent{'s' * (latents > 1)}", reason, "--latents"))
     kinds = {"diagonal": "fast, and each latent has a KL of its own", "full": "asked for; latents may correlate"}
     choices.append(
         Choice("posterior", f"normal, {options.posterior} covariance", kinds[options.posterior], "--posterior")

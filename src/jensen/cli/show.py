@@ -133,7 +133,8 @@ def evaluation_table(document: Mapping[str, Any]) -> Table:
     for name, row in document.get("baselines", {}).items():
         if row["measure"] == bound.measure:
             error = float("nan") if row["difference_se"] is None else row["difference_se"]
-            gain = f"the model is {row['difference']:+.2f} ± {error:.2f} better"
+            word = "better" if row["difference"] >= 0 else "worse"
+            gain = f"the model is {abs(row['difference']):.2f} ± {error:.2f} {word}, paired over rows"
             table.add_row(name, f"{row['mean']:.2f}", gain)
     kl = document["kl"]
     use = f"KL {kl:.2f}" if kl is not None else "KL without closed form"

@@ -48,6 +48,8 @@ class Rows:
         values: The rows as stored, shape (N, \*X).
         encode: From stored rows to the floats that the model sees; it may draw random numbers, such as those of
             dynamic binarisation, which then differ at each step. None where the rows are these floats already.
+        log_jacobian: What turns a log-density of what the model sees into one of the user's values, nats per row; it
+            is added to the bounds that are reported.
 
     Raises:
         DataError: If there are no rows.
@@ -58,11 +60,14 @@ class Rows:
         tensor([[1.]])
     """
 
-    def __init__(self, values: Tensor, encode: Callable[[Tensor], Tensor] | None = None) -> None:
+    def __init__(
+        self, values: Tensor, encode: Callable[[Tensor], Tensor] | None = None, *, log_jacobian: float = 0.0
+    ) -> None:
         if values.ndim < 2 or len(values) == 0:
             raise DataError(f"expected rows of shape (N, *X) with N >= 1; got shape {tuple(values.shape)}.")
         self.values = values
         self.encode = encode
+        self.log_jacobian = log_jacobian
 
     def __len__(self) -> int:
         return len(self.values)

@@ -46,7 +46,7 @@ class Splits:
     @property
     def train(self) -> Rows:
         """The training rows as they are fed."""
-        return Rows(self.stored["train"], self.schema.encode)
+        return Rows(self.stored["train"], self.schema.encode, log_jacobian=self.schema.log_jacobian)
 
     def frozen(self, split: str) -> Tensor:
         """The rows of a split as the model sees them in evaluation."""

@@ -77,7 +77,7 @@ class History:
         step: The number of steps taken in all.
         finished: Whether all steps were taken.
         best_step: The step whose weights the model holds now, if the training finished.
-        best_bound: The validation bound at that step, nats per example; None without validation rows.
+        best_bound: The validation bound at that step, nats per example as it is reported; None without validation rows.
         seconds: The time spent in this call, without validation and saving.
         examples: The number of examples seen in this call.
     """
@@ -233,7 +233,7 @@ class _Loop:
             self._save()
         history.step, history.finished = self.step, self.step >= self.options.steps
         history.best_step = self.best_step if self.best is not None else self.step
-        history.best_bound = self.best_bound if self.best is not None else None
+        history.best_bound = self.best_bound + self.rows.log_jacobian if self.best is not None else None
         if history.finished and self.best is not None:
             self.model.load_state_dict(self.best)
         self.model.eval()
@@ -270,6 +270,8 @@ class _Loop:
     def _report(self, history: History) -> None:
         epoch = self.step / -(-len(self.rows) // self.options.batch_size)
         line: dict[str, Any] = {"step": self.step, "epoch": round(epoch, 4), **self.sums.means()}
+        if "bound" in line:
+            line["bound"] += self.rows.log_jacobian
         line["learning_rate"] = self.rate(self.step - 1)
         if self.valid is not None:
             line["valid"] = self._validate(self.valid)
@@ -293,7 +295,7 @@ class _Loop:
             self.best_bound, self.best_step = mean, self.step
             self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         return {
-            "elbo": mean,
+            "elbo": mean + self.rows.log_jacobian,
             "se": se if se == se else None,
             "n": len(scores.elbo),
             "kl": use.kl,
