@@ -171,7 +171,7 @@ def test_the_environment_is_checked_like_flags(place, refused, monkeypatch):
 def test_flags_go_before_the_environment(place, cli, monkeypatch):
     monkeypatch.setenv("JENSEN_FIT_LATENTS", "2")
     assert "2 latents" in cli("fit", "t.npy", *TINY, "--out", "a")[2]
-    assert "1 latents" in cli("fit", "t.npy", *TINY, "--latents", "1", "--out", "b")[2]
+    assert "1 latent " in cli("fit", "t.npy", *TINY, "--latents", "1", "--out", "b")[2]
 
 
 # -- data and places -------------------------------------------------------------------------------------------------
