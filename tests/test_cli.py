@@ -427,3 +427,12 @@ def test_help_does_not_import_torch():
 
 def test_this_process_was_left_as_it_was():
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_a_model_that_loses_to_a_baseline_is_told_so(place, cli):
+    x = np.random.default_rng(0).normal(size=(200, 1)) * np.ones((1, 6))
+    np.save("line.npy", x + 0.01 * np.random.default_rng(1).normal(size=(200, 6)))
+    _, _, message = cli("fit", "line.npy", *TINY, "--out", "short")
+    told = " ".join(message.split())
+    assert "note: better on these test rows than the model:" in told
+    assert "probabilistic PCA. Look at curves.png" in told

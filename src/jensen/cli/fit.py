@@ -187,6 +187,12 @@ def _finish(done: object, observer: ConsoleObserver, *, json: bool) -> None:
             print_json({"schema_version": SCHEMA_VERSION, "run": str(done.path), "steps": done.step, "finished": False})
         return
     observer.console.print(evaluation_table(done.result))
+    ahead = [name for name, row in done.result["baselines"].items() if row["difference"] < 0]
+    if ahead:
+        observer.console.print(
+            f"note: better on these test rows than the model: {', '.join(ahead)}. Look at curves.png: if the bound on "
+            "validation rows still rises, train longer (--epochs) or faster (--learning-rate)."
+        )
     observer.say(
         f"pictures: {done.path}/inputs.png, reconstructions.png, samples.png, curves.png\n"
         f"next: jensen sample {done.path} -n 16 --out new.png · jensen evaluate {done.path}"
