@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -46,6 +49,7 @@ class Conditional(nn.Module):
         self.family = family
         self.event_dims = event_dims
         self._sizes = [math.prod(shape) for shape in family.parameter_shapes]
+        self._dtype: torch.dtype | None = None
 
     @property
     def measure(self) -> Measure:
@@ -54,7 +58,7 @@ class Conditional(nn.Module):
 
     def forward(self, inputs: Tensor, given: Given | None = None) -> Distribution:
         batch = inputs.shape[: inputs.ndim - self.event_dims]
-        raw = self.net(inputs.reshape(-1, *inputs.shape[inputs.ndim - self.event_dims :]))
+        raw = self._outputs(inputs.reshape(-1, *inputs.shape[inputs.ndim - self.event_dims :]))
         if raw.shape[-1] != sum(self._sizes) or raw.ndim != 2:
             name = type(self.family).__name__
             raise ShapeError(
@@ -64,6 +68,29 @@ class Conditional(nn.Module):
         parts = raw.split(self._sizes, dim=-1)
         shaped = (part.reshape(*batch, *s) for part, s in zip(parts, self.family.parameter_shapes, strict=True))
         return self.family(*shaped)
+
+    def _outputs(self, inputs: Tensor) -> Tensor:
+        if self._dtype is None:
+            raw: Tensor = self.net(inputs)
+            return raw
+        with torch.autocast(inputs.device.type, self._dtype):
+            raw = self.net(inputs)
+        return raw.to(inputs.dtype)
+
+    @contextmanager
+    def computing_in(self, dtype: torch.dtype | None) -> Iterator[None]:
+        """Lets the network compute in a type of lower precision inside the block.
+
+        Its parameters, its outputs and the distribution that they parametrise keep theirs.
+
+        Arguments:
+            dtype: Such as ``torch.bfloat16``; None for that of the parameters.
+        """
+        before, self._dtype = self._dtype, dtype
+        try:
+            yield
+        finally:
+            self._dtype = before
 
     def check(self, x: Tensor) -> None:
         """Checks that data have the family's event shape and lie in its support.

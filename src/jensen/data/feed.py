@@ -74,5 +74,12 @@ class Rows:
 
     def batch(self, index: Tensor) -> tuple[Tensor, Given]:
         """The rows with the given numbers as the model sees them, and what is known beside them."""
-        values = self.values[index]
-        return (values if self.encode is None else self.encode(values)), Given(index=index)
+        return self.encoded(self.values[index], index)
+
+    def encoded(self, stored: Tensor, index: Tensor) -> tuple[Tensor, Given]:
+        """Stored rows as the model sees them, and what is known beside them."""
+        return (stored if self.encode is None else self.encode(stored)), Given(index=index)
+
+    def to(self, device: torch.device) -> Rows:
+        """The same rows on a device."""
+        return Rows(self.values.to(device), self.encode, log_jacobian=self.log_jacobian)

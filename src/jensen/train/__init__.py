@@ -1,6 +1,8 @@
 """Training: a step, a loop, and checkpoints that resume to the last bit."""
 
 from .checkpoint import Checkpoints
-from .fit import History, Report, TrainOptions, fit
+from .fit import History, Report, fit
+from .options import TrainOptions
+from .profile import Profile
 
-__all__ = ["Checkpoints", "History", "Report", "TrainOptions", "fit"]
+__all__ = ["Checkpoints", "History", "Profile", "Report", "TrainOptions", "fit"]

@@ -1,46 +1,101 @@
-"""One step: the only place that knows there is a gradient."""
+"""One step: gather, encode, draw, differentiate, guard, update. The only place that knows there is a gradient."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..roles import Estimate, Given, Objective
-from .guards import LiveTerms
+from ..conditional import Conditional
+from ..data import Rows
+from ..roles import Estimate, Objective
+from .guards import StepGuard
+from .options import TrainOptions
+from .profile import Profile
 
-__all__ = ["step"]
+__all__ = ["Stepper", "networks_in"]
+
+_TYPES = {"fp32": None, "bf16": torch.bfloat16}
 
 
-def step(
-    model: Any,
-    objective: Objective,
-    optimizer: torch.optim.Optimizer,
-    x: Tensor,
-    given: Given,
-    number: int,
-    live: LiveTerms,
-) -> Estimate:
-    r"""Takes one step of the optimiser on one batch, unless the loss is not finite.
+@contextmanager
+def networks_in(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
+    """Lets the networks of all conditionals compute in a type inside the block; None leaves them as they are."""
+    with ExitStack() as stack:
+        for module in model.modules():
+            if isinstance(module, Conditional):
+                stack.enter_context(module.computing_in(dtype))
+        yield
+
+
+class Stepper:
+    """Takes steps of Adam on a model.
 
     Arguments:
-        model: A model.
+        model: A model; its parameters are changed in place.
         objective: What is minimised.
-        optimizer: An optimiser over the model's parameters.
-        x: The batch as the model sees it, shape (B, \*X).
-        given: What is known beside it.
-        number: The number of the step, from 0.
-        live: The watch over the objective's terms.
-
-    Returns:
-        The estimate at the parameters before the step.
+        rows: The training rows, on the model's device.
+        options: How.
+        profile: Who measures.
     """
-    estimate = objective(model, x, given, number)
-    if not estimate.loss.isfinite():
-        return estimate
-    live.watch(estimate, model, number)
-    optimizer.zero_grad(set_to_none=True)
-    estimate.loss.backward()
-    optimizer.step()
-    return estimate
+
+    def __init__(
+        self,
+        model: Any,
+        objective: Objective,
+        rows: Rows,
+        options: TrainOptions,
+        device: torch.device,
+        profile: Profile,
+    ) -> None:
+        self.model, self.objective, self.rows, self.profile = model, objective, rows, profile
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        decay = options.weight_decay
+        adam = torch.optim.AdamW if decay else torch.optim.Adam
+        self.optimizer: torch.optim.Optimizer = adam(
+            self.parameters, lr=options.learning_rate, fused=True, weight_decay=decay
+        )
+        self.guard = StepGuard(options.clip, device)
+        self.dtype = _TYPES[options.precision]
+        self.estimate: Callable[[Tensor, Tensor, Any], Estimate] = self._estimate
+        self.compiled = options.compiled
+        if options.compiled:
+            mode = "reduce-overhead" if device.type == "cuda" else "default"
+            self.estimate = torch.compile(self._estimate, dynamic=False, mode=mode)
+
+    def _estimate(self, stored: Tensor, index: Tensor, number: Any) -> Estimate:
+        x, given = self.rows.encoded(stored, index)
+        return self.objective(self.model, x, given, number)
+
+    def look(self, index: Tensor, number: int) -> Estimate:
+        """The estimate of a step as plain torch computes it, for whoever wants to look into its graph."""
+        with networks_in(self.model, self.dtype):
+            return self._estimate(self.rows.values[index], index, number)
+
+    def take(self, index: Tensor, number: int, rate: float) -> tuple[Estimate, Tensor]:
+        """Takes a step on the rows with the given numbers, and says whether it was taken, as a tensor."""
+        phase = self.profile
+        with phase("feed"):
+            stored = self.rows.values[index]
+        with phase("forward"), networks_in(self.model, self.dtype):
+            # A number would be compiled into the graph, anew at each step.
+            estimate = self.estimate(stored, index, torch.tensor(float(number)) if self.compiled else number)
+        with phase("backward"):
+            self.optimizer.zero_grad(set_to_none=True)
+            if estimate.loss.requires_grad:
+                estimate.loss.backward()
+        with phase("optimiser"):
+            return estimate, self._update(estimate, rate)
+
+    def _update(self, estimate: Estimate, rate: float) -> Tensor:
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        good, divisor = self.guard.judge(estimate.loss, gradients)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        # A fused optimiser divides by the one and skips the step at the other, both on the device, as for a GradScaler.
+        self.optimizer.grad_scale, self.optimizer.found_inf = divisor, (~good).float()  # type: ignore[attr-defined]
+        self.optimizer.step()
+        return good
