@@ -43,19 +43,25 @@ def bounded_scale(raw: Tensor) -> Tensor:
     return (_LOG_RANGE * torch.tanh(raw / _LOG_RANGE)).exp()
 
 
-def unbounded_scale(scale: float) -> float:
+def unbounded_scale(scale: Tensor) -> Tensor:
     """The inverse of :func:`bounded_scale`, for initial values.
+
+    Arguments:
+        scale: Scales, any shape.
 
     Raises:
         OptionError: If the scale lies outside the range of :func:`bounded_scale`.
 
     Example:
-        >>> unbounded_scale(1.0)
-        0.0
+        >>> unbounded_scale(torch.tensor(1.0))
+        tensor(0.)
     """
-    if not SCALE_FLOOR < scale < 1 / SCALE_FLOOR:
-        raise OptionError(f"an initial scale lies between {SCALE_FLOOR:g} and {1 / SCALE_FLOOR:g}; got {scale}.")
-    return _LOG_RANGE * math.atanh(math.log(scale) / _LOG_RANGE)
+    inside = (scale > SCALE_FLOOR) & (scale < 1 / SCALE_FLOOR)
+    if not inside.all():
+        found = float(scale[~inside].flatten()[0])
+        raise OptionError(f"an initial scale lies between {SCALE_FLOOR:g} and {1 / SCALE_FLOOR:g}; got {found:g}.")
+    exact: Tensor = _LOG_RANGE * torch.atanh(scale.double().log() / _LOG_RANGE)
+    return exact.to(scale.dtype)
 
 
 def diagonal_normal(loc: Tensor, scale: Tensor, event_dims: int) -> Independent[Normal]:

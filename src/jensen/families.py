@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal, Protocol
 
@@ -32,12 +33,16 @@ __all__ = [
 
 Measure = Literal["mass", "density"]
 
+_LEAST_SPREAD = 1e-3
+
 
 class Family(Protocol):
-    """A module that turns unconstrained network outputs into a distribution of one event.
+    r"""A module that turns unconstrained network outputs into a distribution of one event.
 
     ``parameter_shapes`` lists the shape of each parameter it takes; ``support`` is where its events may lie;
-    ``measure`` says whether its ``log_prob`` is of a mass or of a density.
+    ``measure`` says whether its ``log_prob`` is of a mass or of a density. A likelihood's family also has
+    ``marginal(x)``: the parameters, one tensor each, with which it describes rows x of shape (N, \*X) independently of
+    anything else; training starts there.
     """
 
     event_shape: tuple[int, ...]
@@ -84,7 +89,7 @@ class SharedScale(nn.Module):
 
     def __init__(self, initial: float = 1.0) -> None:
         super().__init__()
-        self.raw = nn.Parameter(torch.tensor(unbounded_scale(initial)))
+        self.raw = nn.Parameter(unbounded_scale(torch.tensor(float(initial))))
 
     def forward(self, raw: Tensor | None) -> Tensor:
         return bounded_scale(self.raw)
@@ -135,7 +140,7 @@ class PerDimensionScale(nn.Module):
 
     def __init__(self, shape: int | Sequence[int], initial: float = 1.0) -> None:
         super().__init__()
-        self.raw = nn.Parameter(torch.full(_event_shape(shape), unbounded_scale(initial)))
+        self.raw = nn.Parameter(unbounded_scale(torch.full(_event_shape(shape), float(initial))))
 
     def forward(self, raw: Tensor | None) -> Tensor:
         return bounded_scale(self.raw)
@@ -200,6 +205,14 @@ class Normal(nn.Module):
     def forward(self, loc: Tensor, raw_scale: Tensor | None = None) -> Independent[TorchNormal]:
         return diagonal_normal(loc, self.scale(raw_scale).expand_as(loc), len(self.event_shape))
 
+    def marginal(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The mean of each dimension and, where the network predicts the scale, a scale that covers the spread."""
+        mean = x.mean(0)
+        if not self.scale.predicted:
+            return (mean,)
+        spread = x.std(0, correction=0).clamp(_LEAST_SPREAD, 1 / _LEAST_SPREAD)
+        return mean, unbounded_scale(spread)
+
 
 @declared("families.FullNormal")
 class FullNormal(nn.Module):
@@ -262,6 +275,11 @@ class Bernoulli(nn.Module):
         coins = TorchBernoulli(logits=logits, validate_args=False)
         return Independent(coins, len(self.event_shape), validate_args=False)
 
+    def marginal(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The log-odds of each dimension, smoothed by half a one and half a zero."""
+        ones = x.sum(0)
+        return (torch.log((ones + 0.5) / (len(x) - ones + 0.5)),)
+
 
 class _Binned(nn.Module):
     """What the families on a unit grid share."""
@@ -300,6 +318,12 @@ class Categorical(_Binned):
     def forward(self, logits: Tensor) -> Independent[BinnedCategorical]:
         return Independent(BinnedCategorical(logits, validate_args=False), len(self.event_shape), validate_args=False)
 
+    def marginal(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The log-frequency of each level in each dimension, smoothed by half an observation."""
+        level = (x * (self.levels - 1)).round()
+        counts = torch.stack([(level == number).sum(0) for number in range(self.levels)], -1)
+        return (torch.log((counts + 0.5) / (len(x) + 0.5 * self.levels)),)
+
 
 @declared("families.DiscretizedLogistic")
 class DiscretizedLogistic(_Binned):
@@ -327,3 +351,8 @@ class DiscretizedLogistic(_Binned):
         scale = bounded_scale(raw_scale - 2.0)
         bins = distributions.DiscretizedLogistic(loc + 0.5, scale, self.levels, validate_args=False)
         return Independent(bins, len(self.event_shape), validate_args=False)
+
+    def marginal(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The logistic with the mean and the spread of each dimension, no narrower than a bin."""
+        spread = x.std(0, correction=0) * math.sqrt(3) / math.pi
+        return x.mean(0) - 0.5, unbounded_scale(spread.clamp(min=0.5 / (self.levels - 1))) + 2.0

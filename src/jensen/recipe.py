@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from torch import nn
 
@@ -15,13 +17,22 @@ from .conditional import Conditional
 from .data import Schema
 from .data.schema import Binarisation
 from .errors import OptionError
+from .hardware import can_compile, describe_device, fast_bf16, find_device
 from .model import VAE
 from .noise import seeded
-from .train import TrainOptions
+from .train import Pace, TrainOptions
 
 __all__ = ["Choice", "FitOptions", "Plan", "choose", "parse_options"]
 
-_CONV_FROM = 2048
+# The measurements that led to these numbers are in docs/choices.md.
+_CONV_FROM = 2048  # values in a row
+_MANY = 10_000  # rows
+_BATCH = 250
+_RATE = 2e-3
+_EXAMPLES = 11_000_000
+_RISING = 0.25  # of the steps
+_FULL_UP_TO = 64  # latents
+_BF16_FROM = 300_000  # parameters
 _MAX_PARAMETERS = 2 * 10**9
 
 LikelihoodName = Literal["auto", "bernoulli", "categorical", "discretized-logistic", "normal"]
@@ -34,25 +45,35 @@ class FitOptions(BaseModel):
 
     likelihood: LikelihoodName = "auto"
     noise: float | None = Field(default=None, ge=1e-6, le=1e6, allow_inf_nan=False)
-    posterior: Literal["diagonal", "full"] = "diagonal"
-    network: Literal["auto", "mlp", "conv"] = "auto"
+    posterior: Literal["auto", "diagonal", "full"] = "auto"
+    network: Literal["auto", "mlp", "gated", "residual", "conv"] = "auto"
     hidden: tuple[int, ...] | None = None
     latents: int | None = Field(default=None, ge=1, le=4096)
     k: int = Field(default=1, ge=1, le=1000)
     beta: float = Field(default=1.0, gt=0, le=1e6, allow_inf_nan=False)
-    kl_warmup: int = Field(default=0, ge=0, le=10**9)
+    kl_warmup: int | None = Field(default=None, ge=0, le=10**9)
     free_bits: float = Field(default=0.0, ge=0, le=1e6, allow_inf_nan=False)
     sampled_kl: bool = False
     epochs: float | None = Field(default=None, gt=0, le=10**7, allow_inf_nan=False)
     steps: int | None = Field(default=None, ge=1, le=10**9)
+    time_budget: float | None = Field(default=None, gt=0, le=10**8, allow_inf_nan=False)
     batch_size: int | None = Field(default=None, ge=1, le=10**7)
-    learning_rate: float = Field(default=1e-3, gt=0, le=10, allow_inf_nan=False)
+    learning_rate: float | None = Field(default=None, gt=0, le=10, allow_inf_nan=False)
+    constant_rate: bool = False
+    weight_decay: float = Field(default=0.0, ge=0, le=10, allow_inf_nan=False)
+    clip: float = Field(default=5.0, ge=0, allow_inf_nan=False)
+    average: float = Field(default=0.0, ge=0, lt=1)
+    patience: int | None = Field(default=None, ge=1, le=10**9)
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
     validate_every: int | None = Field(default=None, ge=1, le=10**9)
     checkpoint_every: int | None = Field(default=None, ge=1, le=10**9)
     seed: int = Field(default=0, ge=0, lt=2**62)
     data_seed: int = Field(default=0, ge=0, lt=2**62)
     binarisation: Binarisation | None = None
     key: str | None = None
+    image_size: int | None = Field(default=None, ge=4, le=1024)
     samples: int = Field(default=1000, ge=1, le=10**6)
 
     @field_validator("hidden")
@@ -94,16 +115,19 @@ class Choice:
 
 @dataclass(frozen=True)
 class Plan:
-    """A model, an objective and a training, and the choices that led to them."""
+    """A model, an objective and a training, where they run, and the choices that led to them."""
 
     model: Any
     objective: objectives.ELBO
     training: TrainOptions
     checkpoint_every: int
+    device: torch.device
     choices: list[Choice]
 
 
-def choose(schema: Schema, count: int, options: FitOptions, model: Any = None) -> Plan:
+def choose(
+    schema: Schema, count: int, options: FitOptions, model: Any = None, timed: Callable[[Plan], Pace] | None = None
+) -> Plan:
     """Chooses what to train.
 
     Arguments:
@@ -111,6 +135,7 @@ def choose(schema: Schema, count: int, options: FitOptions, model: Any = None) -
         count: The number of training rows.
         options: What the user wants.
         model: The user's own model, if the choice is not to be ours.
+        timed: Measures the pace of a plan, for a time budget.
 
     Raises:
         OptionError: If options contradict the data, the model or one another.
@@ -122,9 +147,23 @@ def choose(schema: Schema, count: int, options: FitOptions, model: Any = None) -
         model = _model(schema, count, family, latents, options, choices)
     else:
         _own_model(model, options, choices)
-    training = _training(count, options, choices)
-    objective = _objective(training, options, choices)
-    return Plan(model, objective, training, options.checkpoint_every or _every(training), choices)
+    device = find_device(options.device)
+    computing = _computing(model, device, options, choices)
+    _check_lengths(options)
+
+    def plan(steps: int, reason: str) -> Plan:
+        made = [*choices]
+        training = _training(count, steps, reason, options, computing, made)
+        objective = _objective(training, options, made)
+        return Plan(model, objective, training, options.checkpoint_every or _every(training), device, made)
+
+    if options.time_budget is None:
+        return plan(*_length(count, options))
+    if timed is None:
+        raise OptionError("a time budget needs data to measure the pace on.")
+    pace = timed(plan(_length(count, options)[0], ""))
+    steps = pace.steps(options.time_budget, _batches(count, options))
+    return plan(steps, f"what fits into {options.time_budget:g} s at {1000 * pace.step:.3g} ms per step")
 
 
 def _own_model(model: Any, options: FitOptions, choices: list[Choice]) -> None:
@@ -193,43 +232,45 @@ def _latents(schema: Schema, count: int, options: FitOptions, choices: list[Choi
     if options.latents is not None:
         latents, reason = options.latents, "asked for"
     else:
-        latents = max(1, min(50, math.ceil(schema.size / 2), math.ceil(math.sqrt(count) / 3) + 4))
+        latents = max(1, min(40, math.ceil(schema.size / 2), math.ceil(math.sqrt(count) / 3) + 4))
         reason = f"{schema.size} values in a row, {count} training rows; unused latents do no harm"
     choices.append(Choice("prior", f"standard normal, {latents} latent{'s' * (latents > 1)}", reason, "--latents"))
-    kinds = {"diagonal": "fast, and each latent has a KL of its own", "full": "asked for; latents may correlate"}
-    choices.append(
-        Choice("posterior", f"normal, {options.posterior} covariance", kinds[options.posterior], "--posterior")
-    )
     return latents
 
 
+def _posterior(latents: int, options: FitOptions, choices: list[Choice]) -> Any:
+    """The family of q(z|x)."""
+    full = options.posterior == "full" or (
+        options.posterior == "auto" and 1 < latents <= _FULL_UP_TO and not options.free_bits
+    )
+    if options.posterior != "auto":
+        reason = "asked for"
+    elif full:
+        reason = "latents may correlate given x, which makes the bound tighter and the model better"
+    else:
+        reason = "each latent has a KL of its own" if options.free_bits else f"{latents} latents"
+    choices.append(Choice("posterior", f"normal, {'full' if full else 'diagonal'} covariance", reason, "--posterior"))
+    return families.FullNormal(latents) if full else families.Normal(latents, families.PredictedScale())
+
+
 def _model(schema: Schema, count: int, family: Any, latents: int, options: FitOptions, choices: list[Choice]) -> VAE:
-    conv = options.network == "conv" or (
-        options.network == "auto" and len(schema.event_shape) == 3 and schema.size >= _CONV_FROM
-    )
-    if conv and len(schema.event_shape) not in (2, 3):
+    kind = options.network
+    if kind == "auto":
+        kind = "conv" if len(schema.event_shape) == 3 and schema.size >= _CONV_FROM else "mlp"
+    if kind == "conv" and len(schema.event_shape) not in (2, 3):
         raise OptionError(f"--network conv needs images; {schema.name} has rows of shape {schema.event_shape}.")
-    q = (
-        families.FullNormal(latents)
-        if options.posterior == "full"
-        else families.Normal(latents, families.PredictedScale())
-    )
+    q = _posterior(latents, options, choices)
     wanted = sum(math.prod(shape) for shape in q.parameter_shapes)
     given = sum(math.prod(shape) for shape in family.parameter_shapes)
-    hidden = options.hidden or ((500, 500) if count >= 10_000 else (256, 256))
-    if conv:
-        width = hidden[-1]
-        text = f"convolutions, 3 levels of 32, 64 and 128 channels, dense {width}"
+    hidden = options.hidden or ((500, 500) if count >= _MANY else (256, 256))
+    if kind == "conv":
+        text = f"convolutions, 3 levels of 32, 64 and 128 channels, dense {hidden[-1]}"
     else:
-        text = f"dense, {'-'.join(map(str, (schema.size, *hidden, latents)))} and back"
+        names = {"mlp": "dense", "gated": "gated dense", "residual": "residual dense"}
+        text = f"{names[kind]}, {'-'.join(map(str, (schema.size, *hidden, latents)))} and back"
         _check_size([schema.size, *hidden, wanted], [latents, *hidden, given])
     with seeded(options.seed, "initialise"):
-        if conv:
-            encoder = nets.conv_encoder(schema.event_shape, wanted, width=width)
-            decoder = nets.conv_decoder(latents, schema.event_shape, given // schema.size, width=width)
-        else:
-            encoder = nets.mlp(schema.size, wanted, hidden=hidden)
-            decoder = nets.mlp(latents, given, hidden=hidden[::-1])
+        encoder, decoder = _networks(kind, schema, hidden, wanted, latents, given)
     reason = (
         f"{'x'.join(map(str, schema.event_shape))} rows, {count} of them" if options.network == "auto" else "asked for"
     )
@@ -241,6 +282,27 @@ def _model(schema: Schema, count: int, family: Any, latents: int, options: FitOp
     )
 
 
+def _networks(
+    kind: str, schema: Schema, hidden: tuple[int, ...], wanted: int, latents: int, given: int
+) -> tuple[nn.Module, nn.Module]:
+    """Encoder and decoder."""
+    match kind:
+        case "conv":
+            width = hidden[-1]
+            encoder = nets.conv_encoder(schema.event_shape, wanted, width=width)
+            return encoder, nets.conv_decoder(latents, schema.event_shape, given // schema.size, width=width)
+        case "gated":
+            return nets.gated_mlp(schema.size, wanted, hidden), nets.gated_mlp(latents, given, hidden[::-1])
+        case "residual":
+            if len(set(hidden)) != 1:
+                raise OptionError(f"--network residual has one width; --hidden gives {list(hidden)}.")
+            width, blocks = hidden[0], len(hidden)
+            encoder = nets.residual_mlp(schema.size, wanted, width, blocks)
+            return encoder, nets.residual_mlp(latents, given, width, blocks)
+        case _:
+            return nets.mlp(schema.size, wanted, hidden), nets.mlp(latents, given, hidden[::-1])
+
+
 def _check_size(*stacks: list[int]) -> None:
     parameters = sum(a * b for sizes in stacks for a, b in pairwise(sizes))
     if parameters > _MAX_PARAMETERS:
@@ -250,34 +312,72 @@ def _check_size(*stacks: list[int]) -> None:
         )
 
 
-def _training(count: int, options: FitOptions, choices: list[Choice]) -> TrainOptions:
-    batch = min(options.batch_size or 128, count)
-    per_epoch = -(-count // batch)
-    if options.steps is not None and options.epochs is not None:
-        raise OptionError("give --steps or --epochs, not both.")
-    if options.steps is not None:
-        steps, reason = options.steps, "asked for"
-    else:
-        epochs = options.epochs or min(400.0, max(20.0, 2_000_000 / count))
-        steps, reason = max(1, round(epochs * per_epoch)), "asked for" if options.epochs else f"{count} training rows"
-    choices.append(
-        Choice(
-            "training",
-            f"{steps} steps of {batch} rows ({steps / per_epoch:.4g} epochs), Adam, rate "
-            f"{options.learning_rate:g} falling to 0",
-            reason,
-            "--epochs, --batch-size, --learning-rate",
+def _computing(model: Any, device: torch.device, options: FitOptions, choices: list[Choice]) -> dict[str, Any]:
+    """Precision and compilation, from the device and the size of the model."""
+    large = parameters_of(model) >= _BF16_FROM
+    precision = options.precision
+    if precision == "auto":
+        precision = "bf16" if large and fast_bf16(device) else "fp32"
+    compiled = options.compile == "on" or (options.compile == "auto" and device.type == "cuda" and can_compile(device))
+    if compiled and not can_compile(device):
+        raise OptionError(
+            "--compile on needs a C++ compiler (or triton on a GPU), and there is none. Use --compile off."
         )
-    )
-    every = options.validate_every or max(per_epoch, math.ceil(steps / 100))
-    warmup = min(steps - 1, per_epoch, 100)
+    text = f"{describe_device(device)}, networks in {precision}" + (", compiled" if compiled else "")
+    asked = (options.device, options.precision, options.compile) != ("auto", "auto", "auto")
+    reason = "asked for" if asked else "densities and weights are always fp32"
+    choices.append(Choice("computing", text, reason, "--device, --precision, --compile"))
+    return {"precision": precision, "compiled": compiled}
+
+
+def _check_lengths(options: FitOptions) -> None:
+    given = [f"--{n.replace('_', '-')}" for n in ("epochs", "steps", "time_budget") if getattr(options, n) is not None]
+    if len(given) > 1:
+        raise OptionError(f"give only one of {' and '.join(given)}.")
+
+
+def _batch(count: int, options: FitOptions) -> int:
+    return min(options.batch_size or (_BATCH if count >= _MANY else 128), count)
+
+
+def _batches(count: int, options: FitOptions) -> int:
+    return -(-count // _batch(count, options))
+
+
+def _length(count: int, options: FitOptions) -> tuple[int, str]:
+    """The number of steps, and why."""
+    if options.steps is not None:
+        return options.steps, "asked for"
+    epochs = options.epochs or min(400.0, max(20.0, _EXAMPLES / count))
+    return max(1, round(epochs * _batches(count, options))), "asked for" if options.epochs else f"{count} training rows"
+
+
+def _training(
+    count: int, steps: int, reason: str, options: FitOptions, computing: dict[str, Any], choices: list[Choice]
+) -> TrainOptions:
+    batch, per_epoch = _batch(count, options), _batches(count, options)
+    rate = options.learning_rate or (_RATE if count >= _MANY else 1e-3)
+    extras = [
+        "constant" if options.constant_rate else "falling to 0",
+        *([f"weight decay {options.weight_decay:g}"] if options.weight_decay else []),
+        *([f"weights averaged with decay {options.average:g}"] if options.average else []),
+        *([f"stopping after {options.patience} validations without a gain"] if options.patience else []),
+    ]
+    text = f"{steps} steps of {batch} rows ({steps / per_epoch:.4g} epochs), Adam, rate {rate:g} {', '.join(extras)}"
+    choices.append(Choice("training", text, reason, "--epochs, --time-budget, --batch-size, --learning-rate"))
     return TrainOptions(
         steps=steps,
         batch_size=batch,
-        learning_rate=options.learning_rate,
-        warmup=warmup,
-        validate_every=every,
+        learning_rate=rate,
+        decay=not options.constant_rate,
+        warmup=min(steps - 1, per_epoch, 200),
+        weight_decay=options.weight_decay,
+        clip=options.clip,
+        average=options.average,
+        patience=options.patience,
+        validate_every=options.validate_every or max(per_epoch, math.ceil(steps / 100)),
         seed=options.seed,
+        **computing,
     )
 
 
@@ -289,11 +389,12 @@ def _every(training: TrainOptions) -> int:
 def _objective(training: TrainOptions, options: FitOptions, choices: list[Choice]) -> objectives.ELBO:
     beta: float | schedules.Schedule = options.beta
     text = f"ELBO, nats/example, β={options.beta:g}"
-    if options.kl_warmup:
-        if options.kl_warmup >= training.steps:
-            raise OptionError(f"--kl-warmup {options.kl_warmup} must be below the number of steps, {training.steps}.")
-        beta = schedules.Linear(0.0, options.beta, steps=options.kl_warmup)
-        text += f" after {options.kl_warmup} steps of warm-up"
+    rising = int(_RISING * training.steps) if options.kl_warmup is None else options.kl_warmup
+    if rising:
+        if rising >= training.steps:
+            raise OptionError(f"--kl-warmup {rising} must be below the number of steps, {training.steps}.")
+        beta = schedules.Linear(0.0, options.beta, steps=rising)
+        text += f" after {rising} steps of warm-up"
     if options.free_bits:
         if options.posterior == "full":
             raise OptionError("--free-bits counts the KL of each latent, which needs --posterior diagonal.")

@@ -17,7 +17,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from ..data import Splits
     from ..recipe import Choice
-    from ..train import Report
+    from ..train import Profile, Report
 
 __all__ = ["ConsoleObserver", "Flag", "Whole", "console", "evaluation_table", "print_json"]
 
@@ -80,6 +80,8 @@ class ConsoleObserver:
         self.say(f"{parameters:,} parameters")
 
     def report(self, report: Report) -> None:
+        for warning in report.line.get("warnings", []):
+            self.say(f"warning: {warning}")
         valid = report.line.get("valid") or {}
         rate = report.timing["examples_per_second"]
         done = report.line["step"]
@@ -106,6 +108,18 @@ class ConsoleObserver:
     def phase(self, text: str) -> None:
         self.close()
         self.say(f"{text} …")
+
+    def profiled(self, profile: Profile) -> None:
+        """Shows where the time went."""
+        self.close()
+        total = sum(profile.seconds.values())
+        table = Table(box=None, title="time in training", title_justify="left")
+        for heading in ("phase", "seconds", "share"):
+            table.add_column(heading, justify="left" if heading == "phase" else "right")
+        for phase, seconds in sorted(profile.seconds.items(), key=lambda item: -item[1]):
+            table.add_row(phase, f"{seconds:.2f}", f"{seconds / total:.0%}")
+        self.console.print(table)
+        self.say(profile.sentence())
 
     def close(self) -> None:
         """Ends the progress bar."""

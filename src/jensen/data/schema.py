@@ -23,6 +23,7 @@ MAX_LEVELS = 1024
 _EXACT = 2**53  # up to here a float64 holds every integer
 _LARGE, _SMALL = 1e30, 1e-30  # beyond these, squares leave the range of float32
 _FAR = 1e12  # standard deviations
+_PIXELS = (0.0, 1.0, 256)  # offset, step and levels of 8-bit images
 
 
 class Schema(BaseModel):
@@ -132,6 +133,8 @@ class Schema(BaseModel):
         return torch.from_numpy(x.astype(np.float32))
 
     def _levels_of(self, values: Array) -> Tensor:
+        if values.dtype == np.uint8 and (self.offset, self.step, self.levels) == _PIXELS:
+            return torch.from_numpy(values.copy())  # levels already; the general way takes 25 times the memory
         exact = (values.astype(np.float64) - self.offset) / self.step
         levels = np.rint(exact)
         bad = (np.abs(exact - levels) > 1e-3) | (levels < 0) | (levels > self.levels - 1)
@@ -152,7 +155,7 @@ class Schema(BaseModel):
         """Stored rows as the model sees them in training: dynamic binarisation draws anew at each call."""
         grey = self.grey(stored)
         if self.binarisation == "dynamic":
-            return torch.bernoulli(grey)
+            return _coins(grey)
         return self.freeze(stored) if self.binarisation != "none" else grey
 
     def freeze(self, stored: Tensor) -> Tensor:
@@ -196,6 +199,16 @@ class Schema(BaseModel):
             # A draw of a continuous model need not be an integer, nor fit the type: the nearest one that does.
             values = np.clip(np.rint(values), max(np.iinfo(dtype).min, -_EXACT), min(np.iinfo(dtype).max, _EXACT))
         return values.astype(dtype)
+
+
+def _coins(grey: Tensor) -> Tensor:
+    """Zeros and ones with the given probabilities, which are rounded up to multiples of 2**-16.
+
+    Four coins share one 64-bit draw, since drawing is what limits this; zero and one stay certain.
+    """
+    draws = torch.empty(-(-grey.numel() // 4), dtype=torch.int64, device=grey.device).random_(-(2**63), None)
+    uniform = draws.view(torch.int16)[: grey.numel()].view(grey.shape)
+    return (uniform < grey * 2**16 - 2**15).to(grey.dtype)
 
 
 def check_values(values: Array, name: str) -> None:
@@ -256,7 +269,14 @@ def check_varied(values: Array, name: str) -> None:
 
 
 def infer(
-    values: Array, train: Array, *, name: str, binarisation: Binarisation, seed: int, density: bool = False
+    values: Array,
+    train: Array,
+    *,
+    name: str,
+    binarisation: Binarisation,
+    seed: int,
+    density: bool = False,
+    pixels: bool = False,
 ) -> Schema:
     """Finds out what the rows of a data set are.
 
@@ -267,6 +287,7 @@ def infer(
         binarisation: How grey values become zeros and ones.
         seed: The seed of frozen binarisation.
         density: Take the values as continuous even where they lie on a grid, for a model that is a density.
+        pixels: Take 8-bit values as pixels of 256 levels even where all are dark, unless they are black and white.
 
     Raises:
         DataError: If nothing can be learned from the rows, or they cannot be binarised.
@@ -281,13 +302,13 @@ def infer(
         "binarisation": binarisation,
         "seed": seed,
     }
-    grid = None if density and binarisation == "none" else _grid(values, low, high)
+    grid = None if density and binarisation == "none" else _grid(values, low, high, pixels=pixels)
     if grid is not None:
         offset, step, levels = grid
         kind: Literal["binary", "binned"] = "binary" if levels == 2 else "binned"
         if kind == "binary" and binarisation != "none":
             raise DataError(f"{name} is binary already; use --binarisation none.")
-        points = _points(values, offset, step, levels)
+        points = [] if grid == _PIXELS else _points(values, offset, step, levels)
         return Schema(**common, kind=kind, offset=offset, step=step, levels=levels, points=points)
     if binarisation != "none":
         raise DataError(f"--binarisation {binarisation} needs grey levels; {name} is continuous ({low:g} to {high:g}).")
@@ -321,16 +342,19 @@ def _points(values: Array, offset: float, step: float, levels: int) -> list[floa
     return [float(point) for point in points]
 
 
-def _grid(values: Array, low: float, high: float) -> tuple[float, float, int] | None:
+def _grid(values: Array, low: float, high: float, *, pixels: bool) -> tuple[float, float, int] | None:
     """The evenly spaced grid of at most 1024 levels on which all values lie: offset, step and levels."""
     if values.dtype == np.bool_:
         return 0.0, 1.0, 2
     sample = np.unique(values.ravel()[:: max(1, values.size // 200_000)])
     if len(sample) > MAX_LEVELS:
         return None
+    eight_bits = values.dtype == np.uint8 and (pixels or high > 127)
+    if eight_bits and len(sample) > 2:
+        return _PIXELS  # an 8-bit image, whether or not each of its levels occurs
     points = np.unique(values).astype(np.float64)
-    if values.dtype == np.uint8 and len(points) > 2 and high > 127:
-        return 0.0, 1.0, 256  # an 8-bit image, whether or not each of its levels occurs
+    if eight_bits and len(points) > 2:
+        return _PIXELS
     step = float(np.diff(points).min())
     levels = round((high - low) / step) + 1
     if len(points) > MAX_LEVELS or levels > MAX_LEVELS or len(points) * 20 < levels or len(points) == values.size:

@@ -1,6 +1,6 @@
 """Networks: plain functions that return a module from (N, *in) to (N, out)."""
 
 from .conv import conv_decoder, conv_encoder
-from .mlp import mlp
+from .mlp import gated_mlp, mlp, residual_mlp
 
-__all__ = ["conv_decoder", "conv_encoder", "mlp"]
+__all__ = ["conv_decoder", "conv_encoder", "gated_mlp", "mlp", "residual_mlp"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import OptionError
 from ..spec import declared
 
-__all__ = ["mlp"]
+__all__ = ["gated_mlp", "mlp", "residual_mlp"]
 
 
 @declared("nets.mlp")
@@ -29,10 +29,92 @@ def mlp(in_features: int, out_features: int, hidden: Sequence[int] = (500, 500))
         >>> mlp(64, 10, hidden=(32,))(torch.zeros(5, 8, 8)).shape
         torch.Size([5, 10])
     """
-    if min(in_features, out_features, *hidden) < 1:
-        raise OptionError(f"layer sizes are positive; got in={in_features}, hidden={list(hidden)}, out={out_features}.")
+    _check(in_features, out_features, hidden)
     layers: list[nn.Module] = [nn.Flatten()]
     for width in hidden:
         layers += [nn.Linear(in_features, width), nn.SiLU()]
         in_features = width
     return nn.Sequential(*layers, nn.Linear(in_features, out_features))
+
+
+class _Gated(nn.Module):
+    """(W x + b) σ(V x + c), both products in one."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.both = nn.Linear(in_features, 2 * out_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.glu(self.both(x))
+
+
+class _Residual(nn.Module):
+    """x + W SiLU(norm(x))."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.linear = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        changed: Tensor = self.linear(nn.functional.silu(self.norm(x)))
+        return x + changed
+
+
+@declared("nets.gated_mlp")
+def gated_mlp(in_features: int, out_features: int, hidden: Sequence[int] = (300, 300)) -> nn.Sequential:
+    r"""A dense network whose hidden layers are gated: :math:`(W x + b) \odot \sigma(V x + c)`.
+
+    References:
+        Dauphin, Fan, Auli, Grangier (2017), Language modeling with gated convolutional networks.
+
+    Arguments:
+        in_features: The number of inputs; inputs of shape (N, \*X) are flattened to it.
+        out_features: The number of outputs.
+        hidden: The width of each hidden layer; a layer has two matrices of that width.
+
+    Raises:
+        OptionError: If a size is not positive.
+
+    Example:
+        >>> import torch
+        >>> gated_mlp(64, 10, hidden=(32,))(torch.zeros(5, 8, 8)).shape
+        torch.Size([5, 10])
+    """
+    _check(in_features, out_features, hidden)
+    layers: list[nn.Module] = [nn.Flatten()]
+    for width in hidden:
+        layers.append(_Gated(in_features, width))
+        in_features = width
+    return nn.Sequential(*layers, nn.Linear(in_features, out_features))
+
+
+@declared("nets.residual_mlp")
+def residual_mlp(in_features: int, out_features: int, width: int = 500, blocks: int = 2) -> nn.Sequential:
+    r"""A dense network of residual blocks :math:`h + W \, \mathrm{SiLU}(\mathrm{norm}(h))` of one width.
+
+    References:
+        He, Zhang, Ren, Sun (2016), Identity mappings in deep residual networks.
+
+    Arguments:
+        in_features: The number of inputs; inputs of shape (N, \*X) are flattened to it.
+        out_features: The number of outputs.
+        width: The width of the blocks.
+        blocks: The number of blocks.
+
+    Raises:
+        OptionError: If a size is not positive.
+
+    Example:
+        >>> import torch
+        >>> residual_mlp(64, 10, width=32)(torch.zeros(5, 8, 8)).shape
+        torch.Size([5, 10])
+    """
+    _check(in_features, out_features, [width, blocks])
+    first = [nn.Flatten(), nn.Linear(in_features, width)]
+    return nn.Sequential(*first, *(_Residual(width) for _ in range(blocks)), nn.SiLU(), nn.Linear(width, out_features))
+
+
+def _check(in_features: int, out_features: int, hidden: Sequence[int]) -> None:
+    if min(in_features, out_features, *hidden) < 1:
+        raise OptionError(f"layer sizes are positive; got in={in_features}, hidden={list(hidden)}, out={out_features}.")

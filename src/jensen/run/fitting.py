@@ -8,23 +8,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from ..data import Splits, open_source, prepare
 from ..data.sources import DataLike
 from ..errors import OptionError, RunError
 from ..files import write_json, write_tensors
 from ..fitted import Fitted
-from ..recipe import FitOptions, choose, parameters_of, parse_options
+from ..hardware import find_device
+from ..initialise import start_at_marginal
+from ..recipe import FitOptions, Plan, choose, parameters_of, parse_options
 from ..roles import Objective
 from ..saving import describe_model, load, read_config, rebuild
 from ..spec import describe
-from ..train import Checkpoints, TrainOptions
+from ..train import Checkpoints, Pace, Profile, TrainOptions, measure_pace
 from ..train import fit as train
 from .draw import draw_inputs, draw_results
-from .folder import Journal, environment, new_folder, owned, read_options, refuse_existing, reopen, write_data
+from .folder import (
+    Journal,
+    environment,
+    new_folder,
+    owned,
+    read_options,
+    refuse_existing,
+    reopen,
+    write_data,
+    write_files,
+)
 from .observe import Log, Observer
 from .results import measure
 
 __all__ = ["Run", "fit", "resume"]
+
+_MARGINAL_ROWS = 20_000
 
 
 @dataclass(frozen=True)
@@ -61,6 +77,7 @@ class _Job:
     checkpoint_every: int
     options: FitOptions
     observer: Observer
+    profile: Profile
 
     def run(self, *, resuming: bool, stop_after: int | None, should_stop: Callable[[], bool] | None) -> Run:
         """Trains, and when all steps are taken measures, draws and saves."""
@@ -76,7 +93,11 @@ class _Job:
             stop_after=stop_after,
             should_stop=should_stop,
             journal=journal,
+            profile=self.profile,
         )
+        if self.profile.on:
+            write_json(self.folder / "profile.json", self.profile.to_json())
+            self.observer.profiled(self.profile)
         if not history.finished:
             return Run(self.folder, {}, finished=False, step=history.step)
         fitted = Fitted(self.vae, self.splits.schema, self.splits.protocol)
@@ -95,13 +116,14 @@ def fit(
     stop_after: int | None = None,
     should_stop: Callable[[], bool] | None = None,
     observer: Observer | None = None,
+    profile: bool = False,
     **options: Any,
 ) -> Run:
     r"""Does everything: opens and describes the data, splits them, chooses, trains, measures, draws and saves.
 
     Arguments:
-        data: A name such as ``"digits"`` or ``"mnist"``, a path to a .npy, .npz or idx file, or rows as an array or
-            tensor, shape (N, \*X).
+        data: A name such as ``"digits"`` or ``"mnist"``, a path to a folder of images or to a .npy, .npz or idx file,
+            or rows as an array or tensor, shape (N, \*X).
         out: The run folder, which must not exist; by default ``runs/NAME``, then ``runs/NAME-2`` and so on.
         model: A model of your own, of declared parts, in place of the one that would be chosen. It sees rows as
             :meth:`jensen.data.Schema.model_values` gives them.
@@ -109,6 +131,7 @@ def fit(
         stop_after: Stop, resumable, after this many steps.
         should_stop: Asked after each step; the fit stops, resumable, when it says so.
         observer: Who is told what happens; by default the logger ``jensen``.
+        profile: Whether to measure where the time of the training goes; ``profile.json`` then says.
         options: The options of ``jensen fit``, as in :class:`jensen.recipe.FitOptions`.
 
     Returns:
@@ -130,11 +153,16 @@ def fit(
         raise OptionError(f"--stop-after must be at least 1; got {stop_after}.")
     if out is not None:
         refuse_existing(Path(out))
-    source = open_source(data, key=chosen.key, download=download)
+    if isinstance(data, str | os.PathLike):
+        observer.phase(f"opening {os.fspath(data)}")
+    source = open_source(data, key=chosen.key, download=download, image_size=chosen.image_size)
     density = chosen.likelihood == "normal" if model is None else _is_density(model)
     splits = prepare(source, binarisation=chosen.binarisation, seed=chosen.data_seed, density=density)
     observer.found(splits)
-    plan = choose(splits.schema, len(splits.stored["train"]), chosen, model)
+    plan = choose(splits.schema, len(splits.stored["train"]), chosen, model, _clock(splits))
+    if model is None:
+        start_at_marginal(plan.model.likelihood, _some_rows(splits))
+    plan.model.to(plan.device)
     training = {
         "objective": describe(plan.objective)[0].model_dump(),
         "training": plan.training.model_dump(),
@@ -147,10 +175,37 @@ def fit(
     with owned(folder):
         describe_model(plan.model, folder, extra=training)
         write_data(folder, splits)
+        write_files(folder, splits)
         write_json(folder / "environment.json", environment())
         draw_inputs(folder, splits)
-        job = _Job(folder, splits, plan.model, plan.objective, plan.training, plan.checkpoint_every, chosen, observer)
+        job = _Job(
+            folder,
+            splits,
+            plan.model,
+            plan.objective,
+            plan.training,
+            plan.checkpoint_every,
+            chosen,
+            observer,
+            Profile(on=profile, device=plan.device),
+        )
         return job.run(resuming=False, stop_after=stop_after, should_stop=should_stop)
+
+
+def _clock(splits: Splits) -> Callable[[Plan], Pace]:
+    """Measures the pace of a plan on the training rows."""
+
+    def timed(plan: Plan) -> Pace:
+        valid = splits.frozen("valid")
+        return measure_pace(plan.model, plan.objective, splits.train, valid, plan.training, plan.device)
+
+    return timed
+
+
+def _some_rows(splits: Splits) -> Tensor:
+    """Training rows enough to know their marginals, as the model sees them before binarisation."""
+    stored = splits.stored["train"][:_MARGINAL_ROWS]
+    return splits.schema.freeze(stored) if splits.schema.binarisation == "threshold" else splits.schema.grey(stored)
 
 
 def _is_density(model: Any) -> bool:
@@ -165,6 +220,7 @@ def resume(
     stop_after: int | None = None,
     should_stop: Callable[[], bool] | None = None,
     observer: Observer | None = None,
+    profile: bool = False,
 ) -> Run:
     """Goes on with a run from its newest whole checkpoint; the result is that of a run that never stopped.
 
@@ -175,6 +231,7 @@ def resume(
         stop_after: Stop, resumable, after this many steps in all.
         should_stop: Asked after each step.
         observer: Who is told what happens.
+        profile: Whether to measure where the time of the training goes.
 
     Raises:
         RunError: If there is nothing to resume, or the data are not the same.
@@ -184,12 +241,16 @@ def resume(
         raise RunError(f"{folder} is not a run: it has no config.json.")
     with owned(folder):
         config = read_config(folder)
+        observer.phase(f"opening the data of {folder}")
         splits = reopen(folder, data)
         observer.found(splits)
         if config.training is None or config.checkpoint_every is None:
             raise RunError(f"{folder} holds a model but no training to go on with.")
-        vae = rebuild(folder, config.model, modules)
-        objective = rebuild(folder, config.objective, modules)
         options = read_options(folder, config)
-        job = _Job(folder, splits, vae, objective, config.training, config.checkpoint_every, options, observer)
+        device = find_device(options.device)
+        vae = rebuild(folder, config.model, modules).to(device)
+        objective = rebuild(folder, config.objective, modules)
+        measured = Profile(on=profile, device=device)
+        every = config.checkpoint_every
+        job = _Job(folder, splits, vae, objective, config.training, every, options, observer, measured)
         return job.run(resuming=True, stop_after=stop_after, should_stop=should_stop)

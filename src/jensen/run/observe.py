@@ -7,7 +7,7 @@ from typing import Protocol
 
 from ..data import Splits
 from ..recipe import Choice
-from ..train import Report
+from ..train import Profile, Report
 
 __all__ = ["Log", "Observer", "describe_data"]
 
@@ -22,6 +22,8 @@ class Observer(Protocol):
     def report(self, report: Report) -> None: ...
 
     def phase(self, text: str) -> None: ...
+
+    def profiled(self, profile: Profile) -> None: ...
 
 
 class Log:
@@ -38,9 +40,14 @@ class Log:
 
     def report(self, report: Report) -> None:
         self.logger.info("step %d of %d: %s", report.line["step"], report.steps, report.line.get("valid"))
+        for warning in report.line.get("warnings", []):
+            self.logger.warning("%s", warning)
 
     def phase(self, text: str) -> None:
         self.logger.info("%s", text)
+
+    def profiled(self, profile: Profile) -> None:
+        self.logger.info("%s", profile.sentence())
 
 
 def describe_data(splits: Splits) -> str:
@@ -52,4 +59,5 @@ def describe_data(splits: Splits) -> str:
         last = schema.offset + schema.step * (schema.levels - 1)
         values = f"{schema.dtype}, {schema.levels} levels from {schema.offset:g} to {last:g}"
     counts = ", ".join(f"{len(splits.stored[s]):,} {s}" for s in ("train", "valid", "test"))
-    return f"{schema.name}: {shape} = {schema.size} values per row, {values}; {counts} ({splits.rule})"
+    labels = f"; {len(splits.label_names):,} labels" if splits.labels else ""
+    return f"{schema.name}: {shape} = {schema.size} values per row, {values}; {counts} ({splits.rule}){labels}"

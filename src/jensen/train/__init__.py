@@ -3,6 +3,7 @@
 from .checkpoint import Checkpoints
 from .fit import History, Report, fit
 from .options import TrainOptions
+from .pace import Pace, measure_pace
 from .profile import Profile
 
-__all__ = ["Checkpoints", "History", "Profile", "Report", "TrainOptions", "fit"]
+__all__ = ["Checkpoints", "History", "Pace", "Profile", "Report", "TrainOptions", "fit", "measure_pace"]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 
 __all__ = ["Profile"]
 
 _ADVICE = {
-    "feed": "a larger share of stored rows per batch does not help it; static binarisation would",
+    "feed": "larger batches (--batch-size) spread its fixed cost over more rows",
     "forward": "smaller networks, bf16 (--precision) or compilation (--compile) shorten it",
     "backward": "smaller networks, bf16 (--precision) or compilation (--compile) shorten it",
     "optimiser": "larger batches (--batch-size) spread it over more rows",
@@ -54,6 +55,10 @@ class Profile:
             if self.cuda:
                 torch.cuda.synchronize()
             self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
+
+    def to_json(self) -> dict[str, Any]:
+        """The seconds of each phase, and the sentence."""
+        return {"seconds": self.seconds, "sentence": self.sentence()}
 
     def sentence(self) -> str:
         """The bottleneck, and what would ease it, in one sentence."""

@@ -1,0 +1,77 @@
+"""What the machine has: devices, number formats that are fast on them, and a compiler."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+import platformdirs
+import torch
+
+from .errors import OptionError
+
+__all__ = ["can_compile", "describe_device", "fast_bf16", "find_device", "keep_compiled"]
+
+
+def find_device(name: str = "auto") -> torch.device:
+    """A device by name; ``auto`` takes a CUDA GPU where there is one, and the CPU elsewhere.
+
+    Raises:
+        OptionError: If there is no such device here.
+
+    Example:
+        >>> find_device("cpu")
+        device(type='cpu')
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        some = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+        raise OptionError(f"--device cannot be {name!r} on this machine; it has {' and '.join(some)}.") from error
+    return device
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Whether matrix products in bf16 are faster than in fp32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu":
+        return False
+    # torch also computes in bf16 where it has to emulate it, which is slower than fp32.
+    return any(_cpu_flag(name) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+
+
+def _cpu_flag(name: str) -> bool:
+    ask = getattr(torch.cpu, name, None)
+    return bool(ask()) if ask is not None else False
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether ``torch.compile`` finds the compiler it needs."""
+    if device.type == "cuda":
+        return find_spec("triton") is not None
+    named = os.environ.get("CXX")
+    return any(shutil.which(name) for name in ([named] if named else ["g++", "clang++", "c++"]))
+
+
+def keep_compiled() -> None:
+    """Lets compiled code be kept in the user's cache, unless the environment names another place."""
+    folder = Path(platformdirs.user_cache_dir("jensen")) / "compiled"
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
+
+
+def describe_device(device: torch.device) -> str:
+    """A device in words.
+
+    Example:
+        >>> describe_device(torch.device("cpu")).startswith("CPU")
+        True
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type.upper()}, {torch.get_num_threads()} threads"

@@ -1,0 +1,57 @@
+"""Where training starts: a decoder that describes the rows as well as one without latents can."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .conditional import Conditional
+
+__all__ = ["start_at_marginal"]
+
+
+@torch.no_grad()
+def start_at_marginal(likelihood: nn.Module, x: Tensor) -> bool:
+    r"""Sets the last bias of a decoder so that at first it describes the rows like independent dimensions.
+
+    A bias with one entry for each parameter of the distribution is set exactly, one with an entry for each channel to
+    the mean over the image. Networks that do not end with a bias, and families without ``marginal``, are left alone.
+
+    Arguments:
+        likelihood: A decoder; only :class:`jensen.Conditional` is changed.
+        x: Training rows as the model sees them, shape (N, \*X).
+
+    Returns:
+        Whether a bias was set.
+
+    Example:
+        >>> from jensen import families, nets
+        >>> decoder = Conditional(nets.mlp(2, 3, hidden=()), families.Bernoulli(3))
+        >>> x = torch.tensor([[1.0, 0.0, 1.0]] * 99)
+        >>> start_at_marginal(decoder, x)
+        True
+        >>> [round(p, 3) for p in decoder(torch.zeros(1, 2)).mean[0].tolist()]
+        [0.995, 0.005, 0.995]
+    """
+    if not isinstance(likelihood, Conditional) or not hasattr(likelihood.family, "marginal"):
+        return False
+    layers = [module for module in likelihood.net.modules() if next(module.parameters(recurse=False), None) is not None]
+    bias = getattr(layers[-1], "bias", None) if layers else None
+    if not isinstance(bias, Tensor):
+        return False
+    parameters = likelihood.family.marginal(x)
+    whole = torch.cat([parameter.reshape(-1) for parameter in parameters])
+    if bias.numel() != whole.numel():
+        channels = bias.numel() / len(parameters)
+        if not channels.is_integer() or any(p.ndim != 3 or p.shape[-1] != channels for p in map(_image, parameters)):
+            return False
+        whole = torch.cat([_image(parameter).flatten(0, -2).mean(0) for parameter in parameters])
+    if not whole.isfinite().all():
+        return False
+    bias.copy_(whole)
+    return True
+
+
+def _image(parameter: Tensor) -> Tensor:
+    """(H, W) as (H, W, 1); anything else as it is."""
+    return parameter[..., None] if parameter.ndim == 2 else parameter

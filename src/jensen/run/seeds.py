@@ -1,0 +1,156 @@
+"""The same fit with several seeds, and what differs between the runs."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..data.sources import DataLike
+from ..errors import FileFormatError, OptionError, RunError
+from ..files import read_json, write_json
+from ..recipe import parse_options
+from .fitting import Run, fit, resume
+from .folder import new_folder
+from .observe import Log, Observer
+from .results import SCHEMA_VERSION
+
+__all__ = ["SeedRuns", "fit_seeds", "is_seed_runs", "resume_seeds"]
+
+_FILE = "seeds.json"
+
+
+@dataclass(frozen=True)
+class SeedRuns:
+    """Runs that differ in their seed alone.
+
+    Arguments:
+        path: The folder that holds a run folder for each seed.
+        runs: The runs so far.
+        summary: Mean and standard deviation over the runs, as in ``seeds.json``; empty while one is unfinished.
+    """
+
+    path: Path
+    runs: list[Run]
+    summary: dict[str, Any]
+
+    @property
+    def finished(self) -> bool:
+        """Whether all runs are."""
+        return bool(self.summary)
+
+
+def fit_seeds(
+    data: DataLike,
+    seeds: int,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    download: bool = False,
+    should_stop: Callable[[], bool] | None = None,
+    observer: Observer | None = None,
+    **options: Any,
+) -> SeedRuns:
+    """Fits the same data several times with seeds that follow one another; splits and test rows stay the same.
+
+    Arguments:
+        data: As for :func:`jensen.fit`.
+        seeds: How many times.
+        out: The folder of the runs, which must not exist; by default ``runs/NAME-seeds``.
+        download: Whether a named data set may be fetched.
+        should_stop: Asked after each step; fitting stops, resumable, when it says so.
+        observer: Who is told what happens.
+        options: The options of ``jensen fit``; ``seed`` is the first seed.
+
+    Raises:
+        OptionError: If fewer than two seeds are asked for.
+    """
+    if not 2 <= seeds <= 10_000:
+        raise OptionError(f"--seeds must lie between 2 and 10000, so that runs can differ; got {seeds}.")
+    chosen = parse_options(options)
+    reference = os.fspath(data) if isinstance(data, str | os.PathLike) else None
+    name = Path(reference).name.split(".")[0] if reference else "array"
+    folder = new_folder(out, f"{name}-seeds")
+    plan = {
+        "schema_version": SCHEMA_VERSION,
+        "data": reference,
+        "seeds": list(range(chosen.seed, chosen.seed + seeds)),
+        "options": chosen.model_dump(mode="json", exclude_unset=True),
+    }
+    write_json(folder / _FILE, plan)
+    return _run(folder, plan, data, download=download, should_stop=should_stop, observer=observer or Log())
+
+
+def is_seed_runs(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds runs with several seeds."""
+    return (Path(path) / _FILE).is_file()
+
+
+def resume_seeds(
+    path: str | os.PathLike[str],
+    data: DataLike | None = None,
+    *,
+    should_stop: Callable[[], bool] | None = None,
+    observer: Observer | None = None,
+) -> SeedRuns:
+    """Goes on with runs with several seeds: finishes what was begun, and fits what was not.
+
+    Raises:
+        RunError: If the data came from memory and are not given.
+        FileFormatError: If the plan of the runs is damaged.
+    """
+    folder = Path(path)
+    plan = read_json(folder / _FILE)
+    try:
+        parse_options(dict(plan["options"]))
+        _ = [int(seed) for seed in plan["seeds"]]
+        reference = plan["data"]
+    except (KeyError, TypeError, ValueError, OptionError) as error:
+        raise FileFormatError(f"{folder / _FILE} is not the plan of runs with several seeds: {error}") from error
+    if data is None and reference is None:
+        raise RunError(f"the data of {folder} came from memory; in Python, pass them to resume_seeds.")
+    found = reference if data is None else data
+    return _run(folder, plan, found, download=False, should_stop=should_stop, observer=observer or Log())
+
+
+def _run(
+    folder: Path,
+    plan: dict[str, Any],
+    data: DataLike,
+    *,
+    download: bool,
+    should_stop: Callable[[], bool] | None,
+    observer: Observer,
+) -> SeedRuns:
+    runs = []
+    for seed in plan["seeds"]:
+        path = folder / f"seed-{seed}"
+        observer.phase(f"seed {seed}")
+        if (path / "checkpoints" / "latest").exists():
+            reopened = None if isinstance(data, str | os.PathLike) else data
+            run = resume(path, reopened, should_stop=should_stop, observer=observer)
+        else:
+            options = {**plan["options"], "seed": seed}
+            if path.exists():  # it was stopped before its first checkpoint
+                path.rename(folder / f".seed-{seed}.{len(list(folder.glob('.seed-*')))}.abandoned")
+            run = fit(data, out=path, download=download, should_stop=should_stop, observer=observer, **options)
+        runs.append(run)
+        if not run.finished:
+            return SeedRuns(folder, runs, {})
+    summary = {**plan, "run": str(folder), "runs": [str(run.path) for run in runs], "test": _spread(runs)}
+    write_json(folder / _FILE, summary)
+    return SeedRuns(folder, runs, summary)
+
+
+def _spread(runs: list[Run]) -> dict[str, Any]:
+    """Mean and standard deviation over runs of each test number."""
+    table = {}
+    for name in ("elbo", "log_likelihood"):
+        values = [run.result["test"][name]["mean"] for run in runs]
+        mean = math.fsum(values) / len(values)
+        deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+        labels = {key: runs[0].result["test"][name][key] for key in ("unit", "kind", "measure", "k", "n", "protocol")}
+        table[name] = {"mean": mean, "sd": deviation, "runs": len(values), "values": values, **labels}
+    return table
