@@ -34,7 +34,8 @@ OPTIONS = {
 def digest(folder: Path) -> dict[str, str]:
     last = (folder / "checkpoints" / "latest").read_text().strip()
     names = ["model.safetensors", "metrics.jsonl", "scores.safetensors", f"checkpoints/{last}/manifest.json"]
-    names += [f"checkpoints/{last}/{part}.safetensors" for part in ("model", "optimizer", "best")]
+    names += [f"checkpoints/{last}/{part}.safetensors" for part in ("model", "optimizer", "anchor", "best")]
+    names += [name for name in [f"checkpoints/{last}/average.safetensors"] if (folder / name).exists()]
     found = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
     # The state of a checkpoint marks how far the journals have come, and clock values have no fixed length.
     state = json.loads((folder / f"checkpoints/{last}/state.json").read_text())
@@ -75,6 +76,58 @@ def test_many_stops_in_one_process(tmp_path, uninterrupted):
     assert digest(folder) == uninterrupted
     assert jensen.resume(folder).finished  # resuming a finished run changes nothing
     assert digest(folder) == uninterrupted
+
+
+VARIANTS = {
+    "bf16": {"precision": "bf16", "average": 0.9, "clip": 1.0},
+    "faulty": {"learning_rate": 10.0, "kl_warmup": 0},
+    "compiled": {"compile": "on"},
+    "compiled bf16": {"compile": "on", "precision": "bf16"},
+    "patient": {"patience": 2, "kl_warmup": 3, "validate_every": 2, "learning_rate": 0.05},
+}
+STOPS = (1, 14, 15, 18, 20, 22, 30, 39)
+
+
+def run_with_stops(folder: Path, options: dict, stops: tuple[int, ...]) -> None:
+    """A fit in as many processes as there are stops; each process meets a fresh compiler cache in memory."""
+    jensen.fit("digits", out=folder, stop_after=stops[0], **options)
+    for stop in stops[1:]:
+        assert fresh("fit", "--resume", str(folder), "--stop-after", str(stop)).returncode in (0, 1)
+    if not (folder / "result.json").exists():
+        fresh("fit", "--resume", str(folder))
+
+
+@pytest.mark.parametrize("variant", ["bf16", "patient"])
+def test_guards_average_and_precision_resume_to_the_bit(tmp_path, variant):
+    options = {**OPTIONS, **VARIANTS[variant]}
+    assert jensen.fit("digits", out=tmp_path / "whole", **options).finished
+    run_with_stops(tmp_path / "parts", options, (18,))
+    assert digest(tmp_path / "parts") == digest(tmp_path / "whole")
+
+
+def test_a_run_that_went_back_to_older_weights_resumes_to_the_bit(tmp_path):
+    options = {**OPTIONS, "steps": 200, **VARIANTS["faulty"]}
+    messages = []
+    for name, stops in (("whole", ()), ("parts", (18, 25, 61))):
+        with pytest.raises(JensenError) as caught:
+            for stop in stops:
+                run = jensen.resume(tmp_path / name, stop_after=stop) if stop != 18 else jensen.fit(
+                    "digits", out=tmp_path / name, stop_after=18, **options
+                )
+                assert run.step == stop
+            jensen.resume(tmp_path / name) if stops else jensen.fit("digits", out=tmp_path / name, **options)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1] and "went back" in messages[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", STOPS)
+@pytest.mark.parametrize("variant", ["bf16", "compiled", "compiled bf16"])
+def test_every_way_of_computing_resumes_to_the_bit(tmp_path, variant, stop):
+    options = {**OPTIONS, **VARIANTS[variant]}
+    assert jensen.fit("digits", out=tmp_path / "whole", **options).finished
+    run_with_stops(tmp_path / "parts", options, (stop,))
+    assert digest(tmp_path / "parts") == digest(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGUSR1, 75)])
