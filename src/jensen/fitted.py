@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .data import Schema
+from .data import Schema, Source, open_source, tell_skipped
 from .errors import DataError, OptionError
 from .evaluation import (
     Bounds,
@@ -28,7 +30,11 @@ from .noise import seeded
 
 __all__ = ["Evaluation", "Fitted", "evaluate", "score"]
 
-Rows = TypeVar("Rows", np.ndarray[Any, Any], Tensor)
+Array = np.ndarray[Any, Any]
+PathLike = str | os.PathLike[str]
+Rows = TypeVar("Rows", Array, Tensor)
+
+_logger = logging.getLogger("jensen")
 
 
 @dataclass(frozen=True)
@@ -91,12 +97,34 @@ class Fitted:
         self.schema = schema
         self.protocol = protocol or (schema.protocol if schema else "")
 
+    def read(self, path: PathLike) -> Source:
+        """Opens a file, a folder or a name as rows for this model: images are made to the size and colours of its own.
+
+        Arguments:
+            path: As for :func:`jensen.fit`; also one image. The ``rows`` of what is returned are those of ``files``, in
+                this order; those in ``skipped`` could not be read.
+
+        Raises:
+            DataError: If there is no such data, or no images can be rows of this model.
+        """
+        if self.schema is None:
+            raise DataError(f"a model without a schema does not know how {os.fspath(path)} is to be read; pass rows.")
+        return open_source(path, image_size=self.schema.event_shape)
+
+    def _read(self, path: PathLike) -> Array:
+        """The rows of a path, telling of files that were left out, since those shift the rows after them."""
+        source = self.read(path)
+        for note in tell_skipped(source.skipped, "; read(path).skipped lists all"):
+            _logger.warning("%s", note)
+        return source.rows
+
     def model_values(self, x: Any) -> Tensor:
-        """User rows as the model sees them.
+        """User rows, or those of a path, as the model sees them.
 
         Raises:
             DataError: If they are not rows of this data.
         """
+        x = self._read(x) if isinstance(x, str | os.PathLike) else x
         if self.schema is None:
             if isinstance(x, Tensor):
                 return x
@@ -115,28 +143,40 @@ class Fitted:
             return result if isinstance(result, Tensor) else torch.from_numpy(result)
         return result.numpy() if isinstance(result, Tensor) else result
 
-    def embed(self, x: Rows) -> Rows:
+    @overload
+    def embed(self, x: Rows) -> Rows: ...
+
+    @overload
+    def embed(self, x: PathLike) -> Array: ...
+
+    def embed(self, x: Any) -> Any:
         r"""The posterior mean of each row, shape (N, Z): deterministic, and the same in any batch, bit for bit.
 
         Arguments:
-            x: Rows in the user's units, shape (N, \*X), as an array or a tensor; the result is of the same type.
+            x: Rows in the user's units, shape (N, \*X), as an array or a tensor; the result is of the same type. Or a
+                path as in :meth:`read`.
         """
         rows = self._checked(x)
         with evaluation_mode(self.vae):
             codes = in_chunks(lambda part: self.vae.embed(part.to(device_of(self.vae))).cpu(), rows)
-        result: Rows = self._like(codes.clone(), x)
-        return result
+        return self._like(codes.clone(), x)
 
     def _checked(self, x: Any) -> Tensor:
         rows = self.model_values(x)
         check_data(self.vae, rows)
         return rows
 
-    def reconstruct(self, x: Rows) -> Rows:
+    @overload
+    def reconstruct(self, x: Rows) -> Rows: ...
+
+    @overload
+    def reconstruct(self, x: PathLike) -> Array: ...
+
+    def reconstruct(self, x: Any) -> Any:
         r"""The mean of :math:`p(x|z)` at the posterior mean of z, in the user's units, as floats.
 
         Arguments:
-            x: Rows in the user's units, shape (N, \*X).
+            x: Rows in the user's units, shape (N, \*X), or a path as in :meth:`read`.
         """
         rows = self._checked(x)
 
@@ -147,8 +187,7 @@ class Fitted:
 
         with evaluation_mode(self.vae):
             means = in_chunks(mean, rows).clone()
-        result: Rows = self._like(means if self.schema is None else self.schema.user_values(means, exact=False), x)
-        return result
+        return self._like(means if self.schema is None else self.schema.user_values(means, exact=False), x)
 
     def sample(self, n: int, *, seed: int | None = None, mean: bool = False) -> np.ndarray[Any, Any]:
         r"""Rows drawn from the model, in the user's units.
@@ -170,17 +209,22 @@ class Fitted:
         x = x.clone()
         return x.cpu().numpy() if self.schema is None else self.schema.user_values(x, exact=not mean)
 
-    def log_likelihood(self, x: Rows, *, k: int = 1000, seed: int = 0) -> Rows:
+    @overload
+    def log_likelihood(self, x: Rows, *, k: int = 1000, seed: int = 0) -> Rows: ...
+
+    @overload
+    def log_likelihood(self, x: PathLike, *, k: int = 1000, seed: int = 0) -> Array: ...
+
+    def log_likelihood(self, x: Any, *, k: int = 1000, seed: int = 0) -> Any:
         r"""A lower bound on log p(x) of each row from K samples, nats, shape (N,), for the user's units.
 
         Arguments:
-            x: Rows in the user's units, shape (N, \*X).
+            x: Rows in the user's units, shape (N, \*X), or a path as in :meth:`read`.
             k: The number of samples K.
             seed: The seed of the noise.
         """
         jacobian = 0.0 if self.schema is None else self.schema.log_jacobian
-        result: Rows = self._like(bounds(self.vae, self.model_values(x), k=k, seed=seed).log_likelihood + jacobian, x)
-        return result
+        return self._like(bounds(self.vae, self.model_values(x), k=k, seed=seed).log_likelihood + jacobian, x)
 
 
 def evaluate(model: Any, x: Any, *, k: int = 1000, seed: int = 0, split: str = "test") -> Evaluation:
@@ -188,7 +232,7 @@ def evaluate(model: Any, x: Any, *, k: int = 1000, seed: int = 0, split: str = "
 
     Arguments:
         model: A :class:`Fitted`, with rows in the user's units, or a model, with rows as it sees them.
-        x: The rows, shape (N, \*X).
+        x: The rows, shape (N, \*X); for a :class:`Fitted` also a path, as in :meth:`Fitted.read`.
         k: The number of samples K of the log-mean-exp bound.
         seed: The seed of the noise.
         split: What the rows are, for the result.

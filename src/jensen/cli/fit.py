@@ -171,7 +171,7 @@ def fit(
         Which array of an .npz file to take.
     image_size
         The height and width that the images of a folder are made to, from 4 to 1024 pixels; by default 64, or the
-        largest short side where that is smaller.
+        median short side where that is smaller.
     samples
         The number of samples K of the final bound on log p(x).
     device

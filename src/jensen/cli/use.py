@@ -64,7 +64,7 @@ def embed(run: str, data: str | None = None, /, *, out: str, split: Split = "tes
     run
         A run folder.
     data
-        Rows in the units of the data; by default the run's own.
+        Rows in the units of the data: an array, a folder of images or one image; by default the run's own.
     out
         An .npy file; it must not exist.
     split
@@ -76,9 +76,10 @@ def embed(run: str, data: str | None = None, /, *, out: str, split: Split = "tes
 
     target = _target(out, (".npy",))
     fitted = load(run)
-    codes = fitted.embed(_rows(run, data, split))
+    rows, files = _rows(run, data, split, fitted)
+    codes = fitted.embed(rows)
     _write(target, codes, "", fitted)
-    _say(run, target, codes, json=json)
+    _say(run, target, codes, json=json, **files)
 
 
 def reconstruct(run: str, data: str | None = None, /, *, out: str, split: Split = "test", json: Flag = False) -> None:
@@ -89,7 +90,7 @@ def reconstruct(run: str, data: str | None = None, /, *, out: str, split: Split 
     run
         A run folder.
     data
-        Rows in the units of the data; by default the run's own.
+        Rows in the units of the data: an array, a folder of images or one image; by default the run's own.
     out
         A .png picture of the first 36, or an .npy array; it must not exist.
     split
@@ -101,21 +102,25 @@ def reconstruct(run: str, data: str | None = None, /, *, out: str, split: Split 
 
     target = _target(out, (".png", ".npy"))
     fitted = load(run)
-    again = fitted.reconstruct(_rows(run, data, split))
+    rows, files = _rows(run, data, split, fitted)
+    again = fitted.reconstruct(rows)
     _write(target, again, "mean of p(x|z) at the posterior mean", fitted)
-    _say(run, target, again, json=json)
+    _say(run, target, again, json=json, **files)
 
 
-def _rows(run: str, data: str | None, split: Split) -> Any:
-    import numpy as np
-
-    from ..data import open_source
+def _rows(run: str, data: str | None, split: Split, fitted: Fitted) -> tuple[Any, dict[str, Any]]:
+    """The rows, and, where they are image files, which file each is and which were left out."""
+    from ..data import tell_skipped
     from ..run import reopen
 
     if data is None:
         splits = reopen(Path(run))
-        return splits.user_rows(split)
-    return np.concatenate(list(open_source(data).arrays.values()))
+        return splits.user_rows(split), {"files": splits.files[split]} if splits.files else {}
+    source = fitted.read(data)
+    for note in [*source.notes, *tell_skipped(source.skipped, "; --json lists all")]:
+        console().print(f"note: {note}", markup=False)
+    files = [name for names in source.files.values() for name in names]
+    return source.rows, {"files": files, "skipped": source.skipped} if files else {}
 
 
 def _target(out: str, endings: tuple[str, ...]) -> Path:
@@ -147,10 +152,9 @@ def _write(path: Path, rows: Any, title: str, fitted: Fitted) -> None:
     pictures.grid(path, rows[:400] if title.startswith(str(len(rows))) else rows[:36], title, limits)
 
 
-def _say(run: str, path: Path, rows: Any, *, json: bool) -> None:
+def _say(run: str, path: Path, rows: Any, *, json: bool, **more: Any) -> None:
     if json:
-        print_json(
-            {"schema_version": 1, "run": run, "out": str(path), "shape": list(rows.shape), "dtype": str(rows.dtype)}
-        )
+        what = {"run": run, "out": str(path), "shape": list(rows.shape), "dtype": str(rows.dtype)}
+        print_json({"schema_version": 1, **what, **more})
     else:
         console().print(f"wrote {path}: shape {tuple(rows.shape)}", markup=False)

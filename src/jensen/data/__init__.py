@@ -1,8 +1,9 @@
 """Data: anything becomes rows with a schema, splits, and batches that are a function of seed and step."""
 
 from .feed import Rows, batch_index
+from .images import tell_skipped
 from .schema import Schema
 from .sources import Source, open_source
 from .splits import Splits, prepare
 
-__all__ = ["Rows", "Schema", "Source", "Splits", "batch_index", "open_source", "prepare"]
+__all__ = ["Rows", "Schema", "Source", "Splits", "batch_index", "open_source", "prepare", "tell_skipped"]

@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import DataError, FileFormatError
+from ..errors import DataError, FileFormatError, OptionError
+from .images import ImageSize, has_images, is_image, layout, read_images
 from .schema import Binarisation
 
 __all__ = ["DataLike", "Source", "data_folders", "open_source"]
@@ -36,9 +37,21 @@ _MAX_RATIO = 250  # of unpacked to packed size, with a mebibyte of grace; images
 
 @dataclass(frozen=True)
 class Source:
-    """Rows as they were found: the arrays by split, or all of them under ``all``, and where they came from.
+    r"""Rows as they were found: the arrays by split, or all of them under ``all``, and where they came from.
 
-    ``valid_rows`` is the number of validation rows to take from the training file where a data set has no own ones.
+    Arguments:
+        name: The name of the data.
+        arrays: The rows, shape (N, \*X).
+        reference: The name or path that opens the data again; None for data from memory.
+        key: Which array of the file was taken.
+        binarisation: What the data are known for.
+        valid_rows: The number of validation rows to take from the training file where a data set has no own ones.
+        notes: What was noticed.
+        labels: The number of the label of each row, by split like the rows; None where there are no labels.
+        label_names: The names of the labels.
+        pixels: Whether the values are those of 8-bit pixels, whether or not each of the 256 levels occurs.
+        files: The file of each row, by split like the rows, where rows are image files.
+        skipped: The image files that could not be read, each with the reason.
     """
 
     name: str
@@ -48,6 +61,17 @@ class Source:
     binarisation: Binarisation = "none"
     valid_rows: int | None = None
     notes: list[str] = field(default_factory=list)
+    labels: dict[str, Array] | None = None
+    label_names: list[str] = field(default_factory=list)
+    pixels: bool = False
+    files: dict[str, list[str]] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> Array:
+        """All rows, one split after the other."""
+        first, *others = self.arrays.values()
+        return np.concatenate([first, *others]) if others else first
 
 
 def data_folders() -> list[Path]:
@@ -56,38 +80,56 @@ def data_folders() -> list[Path]:
     return [*([Path(named)] if named else []), Path(platformdirs.user_cache_dir("jensen")) / "data"]
 
 
-def open_source(data: DataLike, *, key: str | None = None, download: bool = False) -> Source:
+def open_source(
+    data: DataLike, *, key: str | None = None, download: bool = False, image_size: ImageSize = None
+) -> Source:
     r"""Opens data by name, by path or from memory.
 
     Arguments:
         data: A name (``digits``, ``mnist``, ``mnist-static``, ``fashion-mnist`` or a folder in ``$JENSEN_DATA``), a
-            path to a .npy, .npz or idx file, or an array or tensor of rows, shape (N, \*X).
+            path to a folder of images, an image, a .npy, .npz or idx file, or an array or tensor of rows, shape
+            (N, \*X).
         key: Which array of an .npz file to take.
         download: Whether a named data set that is not there may be fetched.
+        image_size: What image files are made into: a side in pixels, grey or colour as the images are; or the shape
+            of a row, which other data need not heed. By default 64 pixels, or fewer where most images are smaller.
 
     Raises:
         DataError: If there is no such data, or they are not rows of real numbers.
         FileFormatError: If a file is damaged or of an unknown kind.
+        OptionError: If a side is given and the data are no image files.
     """
+    source = _open(data, key, image_size, download=download)
+    if isinstance(image_size, int) and not source.files:
+        raise OptionError(
+            f"--image-size {image_size} says what image files are made into; {source.name} has rows of one shape. "
+            "Leave it out."
+        )
+    return source
+
+
+def _open(data: DataLike, key: str | None, image_size: ImageSize, *, download: bool) -> Source:
     if not isinstance(data, str | os.PathLike):
         if key is not None:
             raise DataError(f"--key {key} chooses an array of an .npz file; the data came from memory.")
         return Source("array", {"all": _rows(_from_memory(data), "the array")}, None)
     text = os.fspath(data)
     if not text.strip() or "\0" in text:
-        raise DataError(f"{text!r} names no data; expected a name such as digits, or a path to a file.")
+        raise DataError(f"{text!r} names no data; expected a name such as digits, or a path to a file or folder.")
     if text == "digits":
         if key is not None:
             raise DataError(f"--key {key} chooses an array of an .npz file; digits is one array.")
-        return Source("digits", {"all": _digits()}, "digits")
-    looks_like_path = os.sep in text or text.startswith(".") or text.endswith(_SUFFIXES)
+        return _digits()
+    looks_like_path = os.sep in text or text.startswith(".") or text.endswith(_SUFFIXES) or is_image(text)
     if not looks_like_path:
-        named = _open_named(text, key=key, download=download)
+        named = _open_named(text, key, image_size, download=download)
         if named is not None:
             return named
     path = Path(text).expanduser()
     if not os.path.exists(path):  # also says no to names that are too long
         raise DataError(_missing(text, looks_like_path=looks_like_path))
+    if path.is_dir() or is_image(path.name):
+        return _open_images(path, key, image_size)
     return _open_path(path, path.name.split(".")[0], key)
 
 
@@ -110,32 +152,34 @@ def _missing(text: str, *, looks_like_path: bool) -> str:
     if len(text) > 255:
         return f"there is no data named {text[:40]!r}…, a name of {len(text)} characters. Check the path."
     if looks_like_path:
-        return f"there is no file {text}. Check the path; relative paths start in {Path.cwd()}."
+        return f"there is no file or folder {text}. Check the path; relative paths start in {Path.cwd()}."
     known = sorted(
         {"digits", *_NAMED, *(p.name for f in data_folders() if f.is_dir() for p in f.iterdir() if p.is_dir())}
     )
     hint = " Add --download to fetch it." if text in _DOWNLOADS else ""
     places = " or ".join(str(folder) for folder in data_folders())
     return (
-        f"no data named {text!r}: looked for a folder of that name in {places}, and for a file ./{text}.{hint} "
-        f"Known names: {', '.join(known)}; or give a path to a .npy, .npz or idx file."
+        f"no data named {text!r}: looked for a folder of that name in {places}, and for a file or folder "
+        f"./{text}.{hint} Known names: {', '.join(known)}; or give a path to a folder of images, or to a .npy, .npz or "
+        "idx file."
     )
 
 
-def _digits() -> Array:
+def _digits() -> Source:
     from sklearn.datasets import load_digits  # slow to import
 
-    images: Array = load_digits().images
-    return images
+    found = load_digits()
+    labels = found.target.astype(np.int64)
+    return Source("digits", {"all": found.images}, "digits", labels={"all": labels}, label_names=_NUMERALS)
 
 
-def _open_named(name: str, *, key: str | None, download: bool) -> Source | None:
+def _open_named(name: str, key: str | None, image_size: ImageSize, *, download: bool) -> Source | None:
     folder_name, special = _NAMED.get(name, (name, None))
     for parent in data_folders():
         folder = parent / folder_name
         if os.path.isdir(folder) and any(folder.iterdir()):  # also says no to names that are too long
             if special is None:
-                return _open_folder(folder, name, key)
+                return _open_folder(folder, name, key, image_size)
             if key is not None:
                 raise DataError(f"--key {key} chooses an array of an .npz file; the rows of {name} are known.")
             with _reading(folder):
@@ -144,30 +188,81 @@ def _open_named(name: str, *, key: str | None, download: bool) -> Source | None:
         from .download import fetch  # only on request
 
         fetch(_DOWNLOADS[name], data_folders()[-1] / folder_name)
-        return _open_named(name, key=key, download=False)
+        return _open_named(name, key, image_size, download=False)
     return None
 
 
-def _open_folder(folder: Path, name: str, key: str | None) -> Source:
+def _open_folder(folder: Path, name: str, key: str | None, image_size: ImageSize) -> Source:
     files = sorted(p for p in folder.iterdir() if p.suffix in (".npy", ".npz"))
-    if len(files) != 1:
-        raise DataError(
-            f"the folder {folder} holds {len(files)} .npy or .npz files, so it is not clear which rows are meant. Give "
-            "the path of one file."
-        )
-    return _open_path(files[0], name, key)
+    if len(files) == 1:
+        return _open_path(files[0], name, key)
+    if has_images(folder):
+        return _open_images(folder, key, image_size)
+    raise DataError(
+        f"the folder {folder} holds {len(files)} .npy or .npz files and no images, so it is not clear which rows are "
+        "meant. Give the path of one file."
+    )
+
+
+def _open_images(path: Path, key: str | None, image_size: ImageSize) -> Source:
+    if key is not None:
+        raise DataError(f"--key {key} chooses an array of an .npz file; {path} is not one.")
+    images = read_images(path, image_size)
+    found = layout(images.files)
+    whole = Path(os.path.abspath(path)).name  # of a link, its own name; "." has none
+    return Source(
+        (whole if path.is_dir() else whole.split(".")[0]) or "images",
+        {split: images.rows[place] for split, place in found.splits.items()},
+        str(path.resolve()),
+        notes=[*images.notes, *found.notes],
+        labels=None if found.labels is None else {split: found.labels[i] for split, i in found.splits.items()},
+        label_names=found.names,
+        pixels=True,
+        files={split: [images.files[i] for i in place] for split, place in found.splits.items()},
+        skipped=images.skipped,
+    )
 
 
 def _open_mnist(folder: Path, name: str) -> Source:
-    def images(part: str) -> Array:
-        for suffix in (".gz", ""):
-            path = folder / f"{part}-images-idx3-ubyte{suffix}"
-            if path.exists():
-                return _read_idx(path)
-        raise FileFormatError(f"{folder} has no file {part}-images-idx3-ubyte or {part}-images-idx3-ubyte.gz.")
-
+    images = {split: _read_part(folder, f"{part}-images-idx3-ubyte") for split, part in _MNIST_PARTS.items()}
     binarisation: Binarisation = "dynamic" if name == "mnist" else "none"
-    return Source(name, {"train": images("train"), "test": images("t10k")}, name, None, binarisation, valid_rows=5000)
+    source = Source(name, images, name, None, binarisation, valid_rows=5000)
+    labels = _mnist_labels(folder, images)
+    names = _CLOTHES if name == "fashion-mnist" else _NUMERALS
+    return source if labels is None else replace(source, labels=labels, label_names=names)
+
+
+def _mnist_labels(folder: Path, images: dict[str, Array]) -> dict[str, Array] | None:
+    """The labels of MNIST and its kin; None unless those of both files are there."""
+    labels = {}
+    for split, part in _MNIST_PARTS.items():
+        if _find_part(folder, f"{part}-labels-idx1-ubyte") is None:
+            return None
+        found = _read_part(folder, f"{part}-labels-idx1-ubyte")
+        if found.shape != images[split].shape[:1] or found.max(initial=0) > 9:
+            raise FileFormatError(
+                f"{folder} has {split} labels of shape {found.shape} up to {found.max(initial=0)}; expected one of 0 "
+                f"to 9 for each of {len(images[split])} images. Fetch the files again, or remove those of the labels."
+            )
+        labels[split] = found.astype(np.int64)
+    return labels
+
+
+def _find_part(folder: Path, part: str) -> Path | None:
+    """A file of a data set in the idx format, packed or not."""
+    return next((path for path in (folder / f"{part}.gz", folder / part) if path.exists()), None)
+
+
+def _read_part(folder: Path, part: str) -> Array:
+    path = _find_part(folder, part)
+    if path is None:
+        raise FileFormatError(f"{folder} has no file {part} or {part}.gz.")
+    return _read_idx(path)
+
+
+_MNIST_PARTS = {"train": "train", "test": "t10k"}
+_NUMERALS = [str(number) for number in range(10)]
+_CLOTHES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 
 
 def _open_mnist_static(folder: Path, name: str) -> Source:
@@ -186,10 +281,8 @@ _DOWNLOADS = {"mnist": "mnist", "fashion-mnist": "fashion-mnist"}
 
 def _open_path(path: Path, name: str, key: str | None) -> Source:
     reference = str(path.resolve())
-    if path.is_dir():
-        raise DataError(f"{path} is a folder; expected a .npy, .npz or idx file.")
     if not path.is_file():
-        raise DataError(f"{path} is not a regular file; expected a .npy, .npz or idx file.")
+        raise DataError(f"{path} is not a regular file; expected a folder of images, or a .npy, .npz or idx file.")
     if key is not None and path.suffix != ".npz":
         raise DataError(f"--key {key} chooses an array of an .npz file; {path} is not one.")
     arrays: dict[str, Array]
@@ -203,8 +296,9 @@ def _open_path(path: Path, name: str, key: str | None) -> Source:
             arrays = {"all": _read_idx(path)}
         else:
             raise FileFormatError(
-                f"{path} is of a kind that cannot be read ({path.suffix or 'no ending'}); expected .npy, .npz, or idx "
-                "(a name with 'idx' in it, .gz or not). Save an array with numpy.save(path, array)."
+                f"{path} is of a kind that cannot be read ({path.suffix or 'no ending'}); expected .npy, .npz, idx "
+                "(a name with 'idx' in it, .gz or not), an image or a folder of images. Save an array with "
+                "numpy.save(path, array)."
             )
     return Source(name, {k: _rows(a, str(path)) for k, a in arrays.items()}, reference, key, notes=notes)
 

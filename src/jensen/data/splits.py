@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from ..errors import DataError
 from ..noise import mix, row_keys
 from .feed import Rows
+from .images import tell_skipped
 from .schema import Array, Binarisation, Schema, check_values, check_varied, infer
 from .sources import Source
 
@@ -29,6 +30,10 @@ class Splits:
         reference: The name or path that opens the data again; None for data from memory.
         key: Which array of the file was taken.
         notes: What was noticed.
+        labels: The number of the label of each row, by split; empty where there are no labels.
+        label_names: The names of the labels.
+        files: The file of each row, by split; empty where rows are not image files.
+        skipped: The image files that could not be read, each with the reason.
     """
 
     schema: Schema
@@ -37,6 +42,10 @@ class Splits:
     reference: str | None
     key: str | None
     notes: list[str] = field(default_factory=list)
+    labels: dict[str, Tensor] = field(default_factory=dict)
+    label_names: list[str] = field(default_factory=list)
+    files: dict[str, list[str]] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
 
     @property
     def protocol(self) -> str:
@@ -84,12 +93,33 @@ def prepare(
     """
     values = _all_values(source)
     check_varied(values, source.name)
-    arrays, rule = _split(source, seed)
+    places, rule = _split(source, seed)
+    arrays = {split: source.arrays[origin][rows] for split, (origin, rows) in places.items()}
     chosen = source.binarisation if binarisation is None else binarisation
-    schema = infer(values, arrays["train"], name=source.name, binarisation=chosen, seed=seed, density=density)
+    schema = infer(
+        values,
+        arrays["train"],
+        name=source.name,
+        binarisation=chosen,
+        seed=seed,
+        density=density,
+        pixels=source.pixels,
+    )
     stored = {split: schema.store(rows) for split, rows in arrays.items()}
-    notes = [*source.notes, *_remarks(schema, stored), *_shared_rows(stored)]
-    return Splits(schema, stored, rule, source.reference, source.key, notes)
+    listed = tell_skipped(source.skipped, "; files.json in the folder of the run lists all")
+    notes = [*source.notes, *listed, *_remarks(schema, stored), *_shared_rows(stored)]
+    splits = Splits(schema, stored, rule, source.reference, source.key, notes, skipped=source.skipped)
+    return _with_labels_and_files(splits, source, places)
+
+
+def _with_labels_and_files(splits: Splits, source: Source, places: _Places) -> Splits:
+    labels, files = {}, {}
+    for split, (origin, rows) in places.items():
+        if source.labels is not None:
+            labels[split] = torch.from_numpy(source.labels[origin][rows].astype(np.int64))
+        if source.files:
+            files[split] = [source.files[origin][i] for i in rows]
+    return replace(splits, labels=labels, label_names=source.label_names, files=files)
 
 
 def _all_values(source: Source) -> Array:
@@ -127,26 +157,30 @@ def _remarks(schema: Schema, stored: dict[str, Tensor]) -> list[str]:
     return notes
 
 
-def _split(source: Source, seed: int) -> tuple[dict[str, Array], str]:
-    arrays = dict(source.arrays)
-    if set(arrays) == {"train", "valid", "test"}:
-        return arrays, "the data's own splits"
-    if "all" in arrays:
-        rows = arrays.pop("all")
+# For each split, which array of the source its rows stand in, and which of them they are.
+_Places = dict[str, tuple[str, Array]]
+
+
+def _split(source: Source, seed: int) -> tuple[_Places, str]:
+    own: _Places = {split: (split, np.arange(len(rows))) for split, rows in source.arrays.items()}
+    if set(own) == {"train", "valid", "test"}:
+        return own, "the data's own splits"
+    if "all" in own:
+        rows = source.arrays["all"]
         order, groups = _by_hash(rows, seed)
         held = max(1, round(0.1 * len(rows)))
-        cut, where = _take(order, groups, [held, held], source.name)
-        parts = {"test": cut[0], "valid": cut[1], "train": where}
-        return {s: rows[np.sort(i)] for s, i in parts.items()}, f"80/10/10 by content hash, seed {seed}"
-    count = source.valid_rows or max(1, len(arrays["train"]) // 10)
-    rows = arrays["train"]
+        cut, rest = _take(order, groups, [held, held], source.name)
+        parts = {"test": cut[0], "valid": cut[1], "train": rest}
+        return {s: ("all", np.sort(i)) for s, i in parts.items()}, f"80/10/10 by content hash, seed {seed}"
+    rows = source.arrays["train"]
+    count = source.valid_rows or max(1, len(rows) // 10)
     order, groups = _by_hash(rows, seed)
     cut, rest = _take(order, groups, [min(count, len(rows) // 5)], source.name)
-    arrays |= {"train": rows[np.sort(rest)], "valid": rows[np.sort(cut[0])]}
+    own |= {"train": ("train", np.sort(rest)), "valid": ("train", np.sort(cut[0]))}
     rule = (
         f"the data's own test rows, {len(cut[0])} validation rows from the training file by content hash, seed {seed}"
     )
-    return arrays, rule
+    return own, rule
 
 
 def _by_hash(rows: Array, seed: int) -> tuple[Array, Array]:

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ __all__ = [
     "refuse_existing",
     "reopen",
     "write_data",
+    "write_files",
 ]
 
 _SPLITS = {"train", "valid", "test"}
@@ -142,6 +144,11 @@ def _make(folder: Path) -> Path:
 
 def write_data(folder: Path, splits: Splits) -> None:
     """Writes ``data.json``: what the rows are, how they were split, and how to find them again."""
+    counts = {
+        split: torch.bincount(numbers, minlength=len(splits.label_names)).tolist()
+        for split, numbers in splits.labels.items()
+    }
+    labels = {"labels": {"names": splits.label_names, "counts": counts}} if splits.labels else {}
     write_json(
         folder / "data.json",
         {
@@ -152,8 +159,18 @@ def write_data(folder: Path, splits: Splits) -> None:
             "key": splits.key,
             "rows": {split: len(rows) for split, rows in splits.stored.items()},
             "sha256": {split: splits.fingerprint(split) for split in splits.stored},
+            **labels,
         },
     )
+
+
+def write_files(folder: Path, splits: Splits) -> None:
+    """Writes ``files.json`` where rows are image files: the file of each row, and why others were left out."""
+    if splits.files:
+        write_json(
+            folder / "files.json",
+            {"format": FORMAT, "folder": splits.reference, "rows": splits.files, "skipped": splits.skipped},
+        )
 
 
 def environment() -> dict[str, Any]:
@@ -164,6 +181,7 @@ def environment() -> dict[str, Any]:
         "jensen": __version__,
         "torch": torch.__version__,
         "numpy": np.__version__,
+        "pillow": version("pillow"),
         "python": platform.python_version(),
         "system": platform.platform(),
         "machine": platform.machine(),
@@ -205,7 +223,7 @@ def reopen(folder: Path, data: DataLike | None = None) -> Splits:
             f"the data of {folder} came from memory; in Python, pass them: jensen.resume({str(folder)!r}, data)."
         )
     splits = prepare(
-        open_source(reference, key=key),
+        open_source(reference, key=key, image_size=schema.event_shape),
         binarisation=schema.binarisation,
         seed=schema.seed,
         density=schema.kind == "continuous",
@@ -215,6 +233,16 @@ def reopen(folder: Path, data: DataLike | None = None) -> Splits:
         if splits.fingerprint(split) != digest:
             raise RunError(
                 f"the {split} rows of {shown} are not those that {folder} was fitted on: their SHA-256 "
-                "differs. Put the old file back, or start a new fit."
+                f"differs{_change(splits, record)}. Put the old files back, or start a new fit."
             )
     return splits
+
+
+def _change(splits: Splits, record: Mapping[str, Any]) -> str:
+    """What may have changed in the data of a run, as far as its own record tells."""
+    rows = record.get("rows")
+    now = sum(map(len, splits.stored.values()))
+    then = sum(n for n in rows.values() if isinstance(n, int)) if isinstance(rows, dict) else now
+    if then != now:
+        return f" ({then:,} rows then, {now:,} now)"
+    return " (an image changed, or Pillow unpacks it otherwise than it did)" if splits.files else ""
