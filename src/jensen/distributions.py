@@ -250,7 +250,7 @@ def _is_diagonal_normal(p: Distribution) -> bool:
 
 def _full_to_diagonal_kl(q: MultivariateNormal, p: Distribution) -> Tensor:
     scale = p.stddev
-    trace = (q.scale_tril / scale[..., None]).square().sum((-2, -1))
+    trace = (q.scale_tril.square().sum(-1) / scale.square()).sum(-1)
     distance = ((q.loc - p.mean) / scale).square().sum(-1)
     log_det = scale.log().sum(-1) - q.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     return 0.5 * (trace + distance - q.loc.shape[-1]) + log_det

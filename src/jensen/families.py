@@ -231,18 +231,22 @@ class FullNormal(nn.Module):
 
     support: ClassVar[constraints.Constraint] = constraints.real
     measure: Measure = "density"
+    _below: Tensor
+    _diagonal: Tensor
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self.event_shape = _event_shape(size)
         self.size = size
         self.parameter_shapes: tuple[tuple[int, ...], ...] = ((size,), (size,), (size * (size - 1) // 2,))
+        row, column = torch.tril_indices(size, size, offset=-1)
+        self.register_buffer("_below", row * size + column, persistent=False)
+        self.register_buffer("_diagonal", torch.arange(size) * (size + 1), persistent=False)
 
     def forward(self, loc: Tensor, raw_diagonal: Tensor, below: Tensor) -> MultivariateNormal:
-        row, column = torch.tril_indices(self.size, self.size, offset=-1, device=loc.device)
-        factor = torch.diag_embed(bounded_scale(raw_diagonal))
-        factor[..., row, column] = below
-        return RowwiseNormal(loc, scale_tril=factor, validate_args=False)
+        flat = below.new_zeros(*below.shape[:-1], self.size**2)
+        flat = flat.index_copy(-1, self._below, below).index_copy(-1, self._diagonal, bounded_scale(raw_diagonal))
+        return RowwiseNormal(loc, scale_tril=flat.unflatten(-1, (self.size, self.size)), validate_args=False)
 
 
 @declared("families.Bernoulli")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 
 from .errors import OptionError
 
-__all__ = ["can_compile", "describe_device", "fast_bf16", "find_device", "keep_compiled"]
+__all__ = ["can_compile", "describe_device", "fast_bf16", "find_device"]
 
 
 def find_device(name: str = "auto") -> torch.device:
@@ -51,18 +52,28 @@ def _cpu_flag(name: str) -> bool:
     return bool(ask()) if ask is not None else False
 
 
+@cache
 def can_compile(device: torch.device) -> bool:
-    """Whether ``torch.compile`` finds the compiler it needs."""
-    if device.type == "cuda":
-        return find_spec("triton") is not None
-    named = os.environ.get("CXX")
-    return any(shutil.which(name) for name in ([named] if named else ["g++", "clang++", "c++"]))
+    """Whether ``torch.compile`` works: a compiler is there, and a small function runs through it.
 
-
-def keep_compiled() -> None:
-    """Lets compiled code be kept in the user's cache, unless the environment names another place."""
+    Compiled code is kept in the user's cache, unless the environment names another place.
+    """
     folder = Path(platformdirs.user_cache_dir("jensen")) / "compiled"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
+    named = os.environ.get("CXX")
+    if device.type == "cuda" and find_spec("triton") is None:
+        return False
+    if not any(shutil.which(name) for name in ([named] if named else ["g++", "clang++", "c++"])):
+        return False
+    try:
+        x = torch.ones(8, device=device)
+        return bool(torch.equal(torch.compile(_probe, dynamic=False)(x), _probe(x)))
+    except Exception:  # whatever a broken tool chain raises, the answer is no
+        return False
+
+
+def _probe(x: torch.Tensor) -> torch.Tensor:
+    return 2 * x + 1
 
 
 def describe_device(device: torch.device) -> str:

@@ -74,10 +74,9 @@ class VAE(nn.Module):
             k: The number of samples K.
         """
         posterior = self.posterior(x, given)
-        prior = self.prior(given)
         z = posterior.rsample(torch.Size((k,)))
-        group = Group(z, prior.log_prob(z), posterior.log_prob(z), prior, posterior)
-        return Draw.of((group,), self.likelihood(z, given).log_prob(x))
+        group = Group(z, self.prior(given), posterior)
+        return Draw((group,), self.likelihood(z, given).log_prob(x))
 
     def log_joint(self, x: Tensor, z: Tensor, given: Given | None = None) -> Tensor:
         r""":math:`\log p(x, z) = \log p(x|z) + \log p(z)` for z of shape (K, B, \*Z), shape (K, B), nats."""

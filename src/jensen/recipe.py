@@ -33,6 +33,7 @@ _EXAMPLES = 11_000_000
 _RISING = 0.25  # of the steps
 _FULL_UP_TO = 64  # latents
 _BF16_FROM = 300_000  # parameters
+_COMPILE_FROM = 5_000  # steps
 _MAX_PARAMETERS = 2 * 10**9
 
 LikelihoodName = Literal["auto", "bernoulli", "categorical", "discretized-logistic", "normal"]
@@ -148,11 +149,11 @@ def choose(
     else:
         _own_model(model, options, choices)
     device = find_device(options.device)
-    computing = _computing(model, device, options, choices)
     _check_lengths(options)
 
     def plan(steps: int, reason: str) -> Plan:
         made = [*choices]
+        computing = _computing(model, device, steps, options, made)
         training = _training(count, steps, reason, options, computing, made)
         objective = _objective(training, options, made)
         return Plan(model, objective, training, options.checkpoint_every or _every(training), device, made)
@@ -312,17 +313,18 @@ def _check_size(*stacks: list[int]) -> None:
         )
 
 
-def _computing(model: Any, device: torch.device, options: FitOptions, choices: list[Choice]) -> dict[str, Any]:
-    """Precision and compilation, from the device and the size of the model."""
+def _computing(
+    model: Any, device: torch.device, steps: int, options: FitOptions, choices: list[Choice]
+) -> dict[str, Any]:
+    """Precision and compilation, from the device, the size of the model and the length of the training."""
     large = parameters_of(model) >= _BF16_FROM
     precision = options.precision
     if precision == "auto":
         precision = "bf16" if large and fast_bf16(device) else "fp32"
-    compiled = options.compile == "on" or (options.compile == "auto" and device.type == "cuda" and can_compile(device))
+    long = steps >= _COMPILE_FROM and (large or device.type == "cuda")
+    compiled = options.compile == "on" or (options.compile == "auto" and long and can_compile(device))
     if compiled and not can_compile(device):
-        raise OptionError(
-            "--compile on needs a C++ compiler (or triton on a GPU), and there is none. Use --compile off."
-        )
+        raise OptionError("--compile on needs a C++ compiler (or triton on a GPU) that works. Use --compile off.")
     text = f"{describe_device(device)}, networks in {precision}" + (", compiled" if compiled else "")
     asked = (options.device, options.precision, options.compile) != ("auto", "auto", "auto")
     reason = "asked for" if asked else "densities and weights are always fp32"

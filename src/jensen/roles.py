@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -49,21 +50,27 @@ class Likelihood(Protocol):
 
 @dataclass(frozen=True)
 class Group:
-    r"""K samples of one group of latents, and their log-densities in nats.
+    r"""K samples of one group of latents; their log-densities are computed when first asked for.
 
     Arguments:
         z: The samples, shape (K, B, \*Z).
-        log_prior: :math:`\log p(z)`, shape (K, B).
-        log_posterior: :math:`\log q(z|x)`, shape (K, B).
         prior: The distribution p(z).
         posterior: The distribution q(z|x).
     """
 
     z: Tensor
-    log_prior: Tensor
-    log_posterior: Tensor
     prior: Distribution
     posterior: Distribution
+
+    @cached_property
+    def log_prior(self) -> Tensor:
+        r""":math:`\log p(z)`, shape (K, B), nats."""
+        return self.prior.log_prob(self.z)
+
+    @cached_property
+    def log_posterior(self) -> Tensor:
+        r""":math:`\log q(z|x)`, shape (K, B), nats."""
+        return self.posterior.log_prob(self.z)
 
 
 @dataclass(frozen=True)
@@ -73,20 +80,22 @@ class Draw:
     Arguments:
         groups: One entry for each group of latents.
         log_likelihood: :math:`\log p(x|z)`, shape (K, B), nats.
-        log_weight: :math:`\log w = \log p(x, z) - \log q(z|x)`, shape (K, B), nats.
+        drawn_weight: The log-weights, where the draws were not made by plain importance sampling.
     """
 
     groups: tuple[Group, ...]
     log_likelihood: Tensor
-    log_weight: Tensor
+    drawn_weight: Tensor | None = None
 
-    @classmethod
-    def of(cls, groups: tuple[Group, ...], log_likelihood: Tensor) -> Draw:
-        """The draw whose log-weights are those of plain importance sampling."""
-        log_weight = log_likelihood
-        for group in groups:
+    @cached_property
+    def log_weight(self) -> Tensor:
+        r""":math:`\log w = \log p(x, z) - \log q(z|x)`, shape (K, B), nats."""
+        if self.drawn_weight is not None:
+            return self.drawn_weight
+        log_weight = self.log_likelihood
+        for group in self.groups:
             log_weight = log_weight + (group.log_prior - group.log_posterior)
-        return cls(groups, log_likelihood, log_weight)
+        return log_weight
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..distributions import closed_form_kl, kl_per_latent
 from ..errors import JensenError, OptionError
-from ..roles import BoundKind, Draw, Estimate, Given, Group, Model
+from ..roles import BoundKind, Estimate, Given, Group, Model
 from ..schedules import Schedule, as_schedule
 from ..spec import declared
 
@@ -71,24 +71,15 @@ class ELBO:
     def __call__(self, model: Model, x: Tensor, given: Given | None = None, step: int = 0) -> Estimate:
         draw = model.draw(x, given, self.k)
         log_likelihood = draw.log_likelihood.mean(0)
-        terms = {
-            "reconstruction": -log_likelihood,
-            "kl": self.beta(step)
-            * sum((self._charged_kl(group) for group in draw.groups), log_likelihood.new_zeros(())),
-        }
-        loss = sum((term.mean() for term in terms.values()), log_likelihood.new_zeros(()))
-        return Estimate(loss, self._bound(draw), terms)
+        zero = log_likelihood.new_zeros(())
+        kls = [self._kl(group) for group in draw.groups]
+        charged = [self._floored_kl(group) for group in draw.groups] if self.free_bits else kls
+        terms = {"reconstruction": -log_likelihood, "kl": self.beta(step) * sum(charged, zero)}
+        loss = sum((term.mean() for term in terms.values()), zero)
+        return Estimate(loss, log_likelihood - sum(kls, zero), terms)
 
-    def _bound(self, draw: Draw) -> Tensor:
-        kls = [closed_form_kl(group.posterior, group.prior) for group in draw.groups] if self.closed_form_kl else [None]
-        if any(kl is None for kl in kls):
-            return draw.log_weight.mean(0)
-        return draw.log_likelihood.mean(0) - sum(kl for kl in kls if kl is not None)
-
-    def _charged_kl(self, group: Group) -> Tensor:
-        """The KL as the loss counts it before β, shape (B,)."""
-        if self.free_bits:
-            return self._floored_kl(group)
+    def _kl(self, group: Group) -> Tensor:
+        """The KL of a group by its formula, or from the samples, shape (B,)."""
         kl = closed_form_kl(group.posterior, group.prior) if self.closed_form_kl else None
         return (group.log_posterior - group.log_prior).mean(0) if kl is None else kl
 

@@ -61,10 +61,12 @@ class Stepper:
         self.guard = StepGuard(options.clip, device)
         self.dtype = _TYPES[options.precision]
         self.estimate: Callable[[Tensor, Tensor, Any], Estimate] = self._estimate
+        self.judge = self.guard.judge
         self.compiled = options.compiled
         if options.compiled:
             mode = "reduce-overhead" if device.type == "cuda" else "default"
             self.estimate = torch.compile(self._estimate, dynamic=False, mode=mode)
+            self.judge = torch.compile(self.guard.judge, dynamic=False)
 
     def _estimate(self, stored: Tensor, index: Tensor, number: Any) -> Estimate:
         x, given = self.rows.encoded(stored, index)
@@ -92,7 +94,7 @@ class Stepper:
 
     def _update(self, estimate: Estimate, rate: float) -> Tensor:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        good, divisor = self.guard.judge(estimate.loss, gradients)
+        good, divisor = self.judge(estimate.loss, gradients)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         # A fused optimiser divides by the one and skips the step at the other, both on the device, as for a GradScaler.
