@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from jensen import Conditional, families, nets
 from jensen.data.schema import infer
 from jensen.errors import OptionError
+from jensen.initialise import start_at_marginal
 from jensen.recipe import FitOptions, choose, parse_options
+from jensen.train import Pace
 
 
 def schema(values, **options):
@@ -48,8 +51,12 @@ def test_each_choice_has_a_value_a_reason_and_an_option(of):
 @pytest.mark.parametrize(
     ("of", "options", "message"),
     [
-        (TABLE, {"steps": 3, "epochs": 2}, "not both"),
+        (TABLE, {"steps": 3, "epochs": 2}, "only one of --epochs and --steps"),
+        (TABLE, {"steps": 3, "time_budget": 9.0}, "only one of --steps and --time-budget"),
+        (TABLE, {"time_budget": 9.0}, "to measure the pace"),
         (TABLE, {"steps": 3, "kl_warmup": 3}, "--kl-warmup"),
+        (TABLE, {"network": "residual", "hidden": [8, 9]}, "one width"),
+        (TABLE, {"device": "abacus"}, "--device"),
         (TABLE, {"free_bits": 0.1, "posterior": "full"}, "--free-bits"),
         (TABLE, {"network": "conv"}, "--network conv"),
         (TABLE, {"likelihood": "bernoulli"}, "--likelihood normal"),
@@ -69,8 +76,12 @@ def test_contradictions_are_refused(of, options, message):
 
 NUMERIC = [
     "noise", "hidden", "latents", "k", "beta", "kl_warmup", "free_bits", "epochs", "steps", "batch_size",
-    "learning_rate", "validate_every", "checkpoint_every", "seed", "data_seed", "samples",
+    "learning_rate", "validate_every", "checkpoint_every", "seed", "data_seed", "samples", "time_budget",
+    "weight_decay", "clip", "average", "patience", "image_size",
 ]  # fmt: skip
+
+
+ZERO_IS_FINE = {"kl_warmup", "free_bits", "seed", "data_seed", "hidden", "weight_decay", "clip", "average"}
 
 
 @pytest.mark.parametrize("name", NUMERIC)
@@ -81,7 +92,7 @@ def test_numbers_out_of_range_are_refused_by_name(name, value):
     assert "--" + name.replace("_", "-") in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", sorted(set(NUMERIC) - {"kl_warmup", "free_bits", "seed", "data_seed", "hidden"}))
+@pytest.mark.parametrize("name", sorted(set(NUMERIC) - ZERO_IS_FINE))
 def test_zero_is_refused_where_it_means_nothing(name):
     with pytest.raises(OptionError):
         parse_options({name: 0})
@@ -99,7 +110,7 @@ def test_the_schedule_fits_any_number_of_rows(count):
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (5, 7), (5, 7, 3), (1, 9), (2, 2, 2, 2), (1,)])
-@pytest.mark.parametrize("network", ["mlp", "conv", "auto"])
+@pytest.mark.parametrize("network", ["mlp", "gated", "residual", "conv", "auto"])
 def test_networks_of_any_shape(shape, network):
     of = schema(np.random.default_rng(0).integers(0, 256, (40, *shape)).astype(np.uint8))
     options = parse_options({"network": network, "hidden": [8], "latents": 2})
@@ -110,3 +121,63 @@ def test_networks_of_any_shape(shape, network):
     model = choose(of, 40, options).model
     assert model.draw(torch.rand(2, *shape)).log_weight.shape == (1, 2)
     assert model.sample(2).shape == (2, *shape)
+
+
+@pytest.mark.parametrize(
+    ("options", "covariance"),
+    [({}, "full"), ({"free_bits": 0.1}, "diagonal"), ({"latents": 100}, "diagonal"), ({"latents": 1}, "diagonal")],
+)
+def test_the_posterior_is_full_where_it_can_be(options, covariance):
+    plan = choose(COINS, 50, parse_options({**options, "hidden": [8]}))
+    assert next(c.value for c in plan.choices if c.what == "posterior") == f"normal, {covariance} covariance"
+
+
+def test_a_budget_counts_steps_at_the_pace_that_was_measured():
+    asked = []
+
+    def timed(plan):
+        asked.append(plan.training.steps)
+        return Pace(step=0.1, validation=0.0)
+
+    plan = choose(COINS, 1000, parse_options({"time_budget": 60.0, "hidden": [8]}), timed=timed)
+    assert plan.training.steps == 570 and len(asked) == 1
+    assert plan.objective.beta.steps == 142  # a quarter of them: schedules know the length
+
+
+def test_short_and_small_trainings_are_neither_compiled_nor_rounded():
+    training = choose(COINS, 1000, parse_options({})).training
+    assert training.precision == "fp32" and not training.compiled
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("of", [TABLE, GREY, COINS])
+def test_training_starts_at_the_marginals(of):
+    x = torch.rand(200, *of.event_shape).square()
+    x = (x < 0.3).float() if of is COINS else (x * 255).round() / 255 if of is GREY else 3 * x + 1
+    likelihood = choose(of, 200, parse_options({"hidden": [8]})).model.likelihood
+    zero = torch.zeros(1, likelihood.net[1].in_features)
+    before = likelihood(zero).log_prob(x).mean()
+    assert start_at_marginal(likelihood, x)
+    after = likelihood(zero).log_prob(x).mean()
+    nothing = torch.zeros_like(likelihood.net[-1].bias)
+    parameters = torch.cat([p.flatten() for p in likelihood.family.marginal(x)])
+    marginal = Conditional(nets.mlp(1, len(nothing), hidden=()), likelihood.family)
+    torch.nn.init.zeros_(marginal.net[-1].weight)
+    marginal.net[-1].bias.copy_(parameters)
+    best = marginal(torch.zeros(1, 1)).log_prob(x).mean()
+    assert after > before and abs(float(after - best)) < 0.05 * abs(float(best))
+
+
+def test_a_convolutional_decoder_starts_at_the_mean_of_each_channel():
+    decoder = nets.conv_decoder(2, (8, 8, 3), parameters=2, channels=(4,), width=8)
+    likelihood = Conditional(decoder, families.DiscretizedLogistic((8, 8, 3), 256))
+    x = (torch.rand(50, 8, 8, 3) * torch.tensor([0.2, 0.6, 1.0]) * 255).round() / 255
+    assert start_at_marginal(likelihood, x)
+    mean = likelihood(torch.zeros(1, 2)).mean.mean((0, 1, 2))
+    torch.testing.assert_close(mean, x.mean((0, 1, 2)), atol=0.05, rtol=0.0)
+
+
+def test_networks_without_a_last_bias_are_left_alone():
+    bare = Conditional(torch.nn.Linear(2, 6, bias=False), families.Bernoulli(6))
+    assert not start_at_marginal(bare, torch.ones(3, 6))
+    assert not start_at_marginal(torch.nn.Linear(2, 6), torch.ones(3, 6))

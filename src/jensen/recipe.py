@@ -62,7 +62,7 @@ class FitOptions(BaseModel):
     learning_rate: float | None = Field(default=None, gt=0, le=10, allow_inf_nan=False)
     constant_rate: bool = False
     weight_decay: float = Field(default=0.0, ge=0, le=10, allow_inf_nan=False)
-    clip: float = Field(default=5.0, ge=0, allow_inf_nan=False)
+    clip: float = Field(default=5.0, ge=0, le=1e6, allow_inf_nan=False)
     average: float = Field(default=0.0, ge=0, lt=1)
     patience: int | None = Field(default=None, ge=1, le=10**9)
     device: str = "auto"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 
 import cyclopts
 from cyclopts import CycloptsError
@@ -23,7 +24,7 @@ app = cyclopts.App(
 )
 
 _COMMANDS = {
-    "fit": ("fit:fit", "Fit a model to data: a name, a .npy, .npz or idx file."),
+    "fit": ("fit:fit", "Fit a model to data: a name, a folder of images, a .npy, .npz or idx file."),
     "evaluate": ("measure:evaluate", "Score held-out rows of a run: bounds on log p(x), with their errors."),
     "compare": ("measure:compare", "Compare the test bounds of two runs, paired over the same rows."),
     "sample": ("use:sample", "Draw new rows from a run's model."),
@@ -37,6 +38,8 @@ for _name, (_target, _help) in _COMMANDS.items():
 
 def main() -> None:
     """Runs the command line and exits: 0; 1 failure; 2 misuse; 130 or 75 after a resumable stop."""
+    # What torch's own modules say to one another is nothing that a user could change.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.")
     try:
         app(sys.argv[1:], exit_on_error=False, print_error=False)
     except CycloptsError as error:

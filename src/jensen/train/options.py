@@ -40,7 +40,7 @@ class TrainOptions(BaseModel):
     decay: bool = True
     warmup: int = Field(default=0, ge=0)
     weight_decay: float = Field(default=0.0, ge=0, le=10, allow_inf_nan=False)
-    clip: float = Field(default=5.0, ge=0, allow_inf_nan=False)
+    clip: float = Field(default=5.0, ge=0, le=1e6, allow_inf_nan=False)
     average: float = Field(default=0.0, ge=0, lt=1)
     patience: int | None = Field(default=None, ge=1)
     validate_every: int = Field(default=100, ge=1)
