@@ -153,7 +153,7 @@ def fit(
         raise OptionError(f"--stop-after must be at least 1; got {stop_after}.")
     if out is not None:
         refuse_existing(Path(out))
-    if isinstance(data, str | os.PathLike):
+    if isinstance(data, str | os.PathLike) and os.path.isdir(data):  # many images take a while
         observer.phase(f"opening {os.fspath(data)}")
     source = open_source(data, key=chosen.key, download=download, image_size=chosen.image_size)
     density = chosen.likelihood == "normal" if model is None else _is_density(model)
@@ -176,7 +176,7 @@ def fit(
         describe_model(plan.model, folder, extra=training)
         write_data(folder, splits)
         write_files(folder, splits)
-        write_json(folder / "environment.json", environment())
+        write_json(folder / "environment.json", environment(plan.device))
         draw_inputs(folder, splits)
         job = _Job(
             folder,
