@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -76,13 +77,12 @@ def test_a_skipped_step_changes_neither_weights_nor_optimiser():
     stepper.take(index, 0, 1e-3)
     before = weights(model), [t.clone() for s in stepper.optimizer.state.values() for t in s.values()]
     stepper.rows = data.Rows(rows * math.nan)
-    _, good = stepper.take(index, 1, 1e-3)
-    assert not good
+    assert not stepper.take(index, 1, 1e-3).good
     after = weights(model), [t for s in stepper.optimizer.state.values() for t in s.values()]
     assert all(torch.equal(before[0][name], after[0][name]) for name in before[0])
     assert all(torch.equal(a, b) for a, b in zip(before[1], after[1], strict=True))
     stepper.rows = data.Rows(rows)
-    assert stepper.take(index, 2, 1e-3)[1]
+    assert stepper.take(index, 2, 1e-3).good
     assert any(not torch.equal(before[0][name], value) for name, value in weights(model).items())
 
 
@@ -228,3 +228,10 @@ def test_a_time_budget_is_a_number_of_steps_before_the_first_one():
     pace = measure_pace(model, objectives.ELBO(), data.Rows(coins()), coins()[:8], options, torch.device("cpu"))
     assert 0 < pace.step < 10 and 0 < pace.validation < 10
     assert all(torch.equal(value, before[name]) for name, value in weights(model).items())
+
+
+@pytest.mark.parametrize("labels", [np.arange(500) % 10, np.eye(10, dtype=np.uint8)[np.arange(500) % 10]])
+def test_labels_given_as_data_are_named(labels):
+    splits = data.prepare(data.open_source(labels + np.zeros_like(labels)))
+    assert any("look like labels" in note for note in splits.notes)
+    assert not any("look like labels" in note for note in data.prepare(data.open_source("digits")).notes)

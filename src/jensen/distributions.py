@@ -162,9 +162,9 @@ class DiscretizedLogistic(Distribution):
         lower = (value - half - self.loc) / self.scale
         # sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b)): no difference of nearly equal numbers.
         # The width is taken from h itself, since far from the location upper and lower round to the same number.
-        inside = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(-2 * half / self.scale))
-        last = value > 1 - half
-        return torch.where(value < half, F.logsigmoid(upper), torch.where(last, F.logsigmoid(-lower), inside))
+        below, above = F.logsigmoid(upper), F.logsigmoid(-lower)
+        inside = below + above + torch.log(-torch.expm1(-2 * half / self.scale))
+        return torch.where(value < half, below, torch.where(value > 1 - half, above, inside))
 
     def sample(self, sample_shape: _size = Size()) -> Tensor:  # noqa: B008 (torch's signature)
         with torch.no_grad():

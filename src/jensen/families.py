@@ -218,13 +218,16 @@ class Normal(nn.Module):
 class FullNormal(nn.Module):
     r"""A normal with full covariance :math:`N(z; \mu, L L^\top)`, :math:`L` lower triangular.
 
+    Network outputs below the diagonal of L are divided by :math:`\sqrt D`: whatever D, a network that has not learned
+    anything yet gives a covariance that is close to diagonal, and no latent is given up for its noise.
+
     Arguments:
         size: The number of dimensions D.
 
     Example:
         >>> FullNormal(3).parameter_shapes
         ((3,), (3,), (3,))
-        >>> FullNormal(2)(torch.zeros(2), torch.zeros(2), torch.ones(1)).covariance_matrix
+        >>> FullNormal(2)(torch.zeros(2), torch.zeros(2), torch.full((1,), 2**0.5)).covariance_matrix
         tensor([[1., 1.],
                 [1., 2.]])
     """
@@ -245,7 +248,9 @@ class FullNormal(nn.Module):
 
     def forward(self, loc: Tensor, raw_diagonal: Tensor, below: Tensor) -> MultivariateNormal:
         flat = below.new_zeros(*below.shape[:-1], self.size**2)
-        flat = flat.index_copy(-1, self._below, below).index_copy(-1, self._diagonal, bounded_scale(raw_diagonal))
+        flat = flat.index_copy(-1, self._below, below / self.size**0.5).index_copy(
+            -1, self._diagonal, bounded_scale(raw_diagonal)
+        )
         return RowwiseNormal(loc, scale_tril=flat.unflatten(-1, (self.size, self.size)), validate_args=False)
 
 

@@ -249,7 +249,7 @@ def _posterior(latents: int, options: FitOptions, choices: list[Choice]) -> Any:
     elif full:
         reason = "latents may correlate given x, which makes the bound tighter and the model better"
     else:
-        reason = "each latent has a KL of its own" if options.free_bits else f"{latents} latents"
+        reason = "each latent has a KL of its own" if options.free_bits else f"{latents} latent{'s' * (latents > 1)}"
     choices.append(Choice("posterior", f"normal, {'full' if full else 'diagonal'} covariance", reason, "--posterior"))
     return families.FullNormal(latents) if full else families.Normal(latents, families.PredictedScale())
 

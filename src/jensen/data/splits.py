@@ -140,6 +140,9 @@ def _remarks(schema: Schema, stored: dict[str, Tensor]) -> list[str]:
     """What makes the numbers of these data hard to read."""
     notes = []
     train = stored["train"].flatten(1)
+    if schema.kind != "continuous" and _like_labels(schema, train):
+        what = "a single whole number" if schema.size == 1 else "a single one among zeros"
+        notes.append(f"each row is {what}: these look like labels, not data; check which file or array was given")
     if schema.kind == "continuous":
         common = [int((column == column.mode().values).sum()) for column in train.T[:4096]]
         worst = max(range(len(common)), key=common.__getitem__)
@@ -159,6 +162,13 @@ def _remarks(schema: Schema, stored: dict[str, Tensor]) -> list[str]:
 
 # For each split, which array of the source its rows stand in, and which of them they are.
 _Places = dict[str, tuple[str, Array]]
+
+
+def _like_labels(schema: Schema, train: Tensor) -> bool:
+    """Whether rows are class numbers, as such or one-hot."""
+    if schema.size == 1:
+        return schema.levels <= train.shape[0]
+    return schema.kind == "binary" and schema.size > 2 and bool((train.sum(1) == 1).all())
 
 
 def _split(source: Source, seed: int) -> tuple[_Places, str]:

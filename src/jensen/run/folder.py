@@ -21,6 +21,7 @@ from ..data import Schema, Splits, open_source, prepare
 from ..data.sources import DataLike
 from ..errors import FileFormatError, RunError
 from ..files import read_json, write_json
+from ..hardware import describe_device, find_device
 from ..recipe import FitOptions
 from ..saving import FORMAT, Config
 from ..train import Report
@@ -173,7 +174,7 @@ def write_files(folder: Path, splits: Splits) -> None:
         )
 
 
-def environment() -> dict[str, Any]:
+def environment(device: torch.device | None = None) -> dict[str, Any]:
     """The versions and the hardware that a result depends on."""
     from ..version import __version__
 
@@ -187,7 +188,7 @@ def environment() -> dict[str, Any]:
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "device": "cpu",
+        "device": describe_device(device or find_device()),
     }
 
 

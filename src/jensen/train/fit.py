@@ -273,11 +273,11 @@ class _Loop:
             self._warn(self.live.watch(self.stepper.look(index, self.step), self.model, self.step))
         torch.manual_seed(mix(options.seed, "step", self.step))
         rate = self.rate(self.step) * 0.5**self.retreats
-        estimate, good = self.stepper.take(index, self.step, rate)
+        loss, names, sums, good = self.stepper.take(index, self.step, rate)
         self.average.update(self.step)
-        self.sums.add(len(index), estimate, good)
-        loss = torch.where(good, estimate.loss.detach(), float("nan"))
-        self.recent = loss if self.recent is None else torch.where(good, self.recent.lerp(loss, 0.05), self.recent)
+        self.sums.add(names, sums, good)
+        if self.step < _WINDOW:
+            self.recent = loss if self.recent is None else torch.where(good, self.recent.lerp(loss, 0.05), self.recent)
         self.step += 1
         if self.step % _LOOK_EVERY == 0 or self._due():
             with self.profile("sync"):

@@ -126,7 +126,7 @@ class StepGuard:
     def judge(self, loss: Tensor, gradients: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Whether to take the step, a boolean tensor, and the number by which to divide its gradient."""
         norm = torch.nn.utils.get_total_norm(gradients).float()
-        loss = loss.detach().float()
+        loss = loss.float()
         self.first = torch.where(self.first.isfinite(), self.first, loss)
         limit = self.first + _WORSE * self.first.abs().clamp(min=1.0)
         good = norm.isfinite() & ~(loss > limit) & loss.isfinite()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from ..roles import Estimate, Objective
 from .guards import StepGuard
 from .options import TrainOptions
 from .profile import Profile
+from .sums import summed
 
 __all__ = ["Stepper", "networks_in"]
 
@@ -29,6 +30,15 @@ def networks_in(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
             if isinstance(module, Conditional):
                 stack.enter_context(module.computing_in(dtype))
         yield
+
+
+class Outcome(NamedTuple):
+    """What came of a step: its loss, the names and sums of its numbers, and whether it was taken, as a tensor."""
+
+    loss: Tensor
+    names: list[str]
+    sums: Tensor
+    good: Tensor
 
 
 class Stepper:
@@ -60,41 +70,46 @@ class Stepper:
         )
         self.guard = StepGuard(options.clip, device)
         self.dtype = _TYPES[options.precision]
-        self.estimate: Callable[[Tensor, Tensor, Any], Estimate] = self._estimate
+        self.forward: Callable[[Tensor, Tensor, Any], tuple[Tensor, list[str], Tensor]] = self._forward
         self.judge = self.guard.judge
         self.compiled = options.compiled
         if options.compiled:
             mode = "reduce-overhead" if device.type == "cuda" else "default"
-            self.estimate = torch.compile(self._estimate, dynamic=False, mode=mode)
+            self.forward = torch.compile(self._forward, dynamic=False, mode=mode)
             self.judge = torch.compile(self.guard.judge, dynamic=False)
 
     def _estimate(self, stored: Tensor, index: Tensor, number: Any) -> Estimate:
         x, given = self.rows.encoded(stored, index)
         return self.objective(self.model, x, given, number)
 
+    def _forward(self, stored: Tensor, index: Tensor, number: Any) -> tuple[Tensor, list[str], Tensor]:
+        estimate = self._estimate(stored, index, number)
+        return estimate.loss, *summed(estimate, len(index))
+
     def look(self, index: Tensor, number: int) -> Estimate:
         """The estimate of a step as plain torch computes it, for whoever wants to look into its graph."""
         with networks_in(self.model, self.dtype):
             return self._estimate(self.rows.values[index], index, number)
 
-    def take(self, index: Tensor, number: int, rate: float) -> tuple[Estimate, Tensor]:
-        """Takes a step on the rows with the given numbers, and says whether it was taken, as a tensor."""
+    def take(self, index: Tensor, number: int, rate: float) -> Outcome:
+        """Takes a step on the rows with the given numbers."""
         phase = self.profile
         with phase("feed"):
             stored = self.rows.values[index]
         with phase("forward"), networks_in(self.model, self.dtype):
             # A number would be compiled into the graph, anew at each step.
-            estimate = self.estimate(stored, index, torch.tensor(float(number)) if self.compiled else number)
+            loss, names, sums = self.forward(stored, index, torch.tensor(float(number)) if self.compiled else number)
         with phase("backward"):
-            self.optimizer.zero_grad(set_to_none=True)
-            if estimate.loss.requires_grad:
-                estimate.loss.backward()
+            for parameter in self.parameters:
+                parameter.grad = None
+            if loss.requires_grad:
+                loss.backward()
         with phase("optimiser"):
-            return estimate, self._update(estimate, rate)
+            return Outcome(loss.detach(), names, sums, self._update(loss, rate))
 
-    def _update(self, estimate: Estimate, rate: float) -> Tensor:
+    def _update(self, loss: Tensor, rate: float) -> Tensor:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        good, divisor = self.judge(estimate.loss, gradients)
+        good, divisor = self.judge(loss.detach(), gradients)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         # A fused optimiser divides by the one and skips the step at the other, both on the device, as for a GradScaler.

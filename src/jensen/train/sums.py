@@ -10,7 +10,16 @@ from torch import Tensor
 
 from ..roles import Estimate
 
-__all__ = ["Sums"]
+__all__ = ["Sums", "summed"]
+
+
+def summed(estimate: Estimate, count: int) -> tuple[list[str], Tensor]:
+    """The names of the numbers of a step, and their sums over its examples, the number of examples last."""
+    values = {"objective": -estimate.loss.detach().double() * count}
+    if estimate.bound is not None:
+        values["bound"] = estimate.bound.detach().double().sum()
+    values |= {name: term.detach().double().sum() for name, term in estimate.terms.items()}
+    return list(values), torch.stack([*values.values(), estimate.loss.new_full((), count, dtype=torch.float64)])
 
 
 class Sums:
@@ -24,17 +33,12 @@ class Sums:
         self.totals: Tensor | None = None
         self.bad: Tensor | None = None
 
-    def add(self, count: int, estimate: Estimate, good: Tensor) -> None:
-        """Adds a step of ``count`` examples if ``good``, a tensor, says so."""
-        values = {"objective": -estimate.loss.detach().double() * count}
-        if estimate.bound is not None:
-            values["bound"] = estimate.bound.detach().double().sum()
-        values |= {name: term.detach().double().sum() for name, term in estimate.terms.items()}
-        column = torch.stack([*values.values(), torch.as_tensor(float(count), dtype=torch.float64, device=good.device)])
+    def add(self, names: list[str], column: Tensor, good: Tensor) -> None:
+        """Adds what :func:`summed` says of a step if ``good``, a tensor, says so."""
         bad = ~column.isfinite()
         column = torch.where(good, column, 0.0)
         if self.totals is None or self.bad is None:
-            self.names, self.totals, self.bad = list(values), column, bad
+            self.names, self.totals, self.bad = names, column, bad
         else:
             self.totals += column
             self.bad |= bad
