@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := benchmarks/.venv-peers
 # Tests run side by side, one thread each.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -q
 
-.PHONY: demo test test-slow lint format wheel pictures clean
+.PHONY: demo test test-slow lint format wheel pictures bench bench-peers clean
 
 demo: $(VENV)/.ready
 	$(BIN)/jensen fit digits
@@ -31,6 +32,13 @@ wheel: $(VENV)/.ready
 pictures: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.pictures
 
+# About twenty minutes on two cores. BENCH="--quick --threads 1" shows that all works, in two minutes.
+bench: $(VENV)/.ready
+	$(BIN)/python -m benchmarks.speed $(BENCH)
+
+# pythae, Pyro and NumPyro, in an environment of their own.
+bench-peers: $(PEERS)/.ready
+
 clean:
 	rm -rf dist build .pytest_cache .mypy_cache .ruff_cache
 
@@ -38,4 +46,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jensen needs Python 3.11 or newer; set PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+$(PEERS)/.ready: benchmarks/peers-constraints.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c $< pythae pyro-ppl numpyro
 	touch $@
