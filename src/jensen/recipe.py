@@ -34,6 +34,8 @@ _RISING = 0.25  # of the steps
 _FULL_UP_TO = 64  # latents
 _BF16_FROM = 300_000  # parameters
 _COMPILE_FROM = 5_000  # steps
+_DENSE_VALUES = 12 * 10**9  # decoded in the final scoring: samples × rows × values in a row
+_CONV_VALUES = 15 * 10**8
 _MAX_PARAMETERS = 2 * 10**9
 
 LikelihoodName = Literal["auto", "bernoulli", "categorical", "discretized-logistic", "normal"]
@@ -75,7 +77,7 @@ class FitOptions(BaseModel):
     binarisation: Binarisation | None = None
     key: str | None = None
     image_size: int | None = Field(default=None, ge=4, le=1024)
-    samples: int = Field(default=1000, ge=1, le=10**6)
+    samples: int | None = Field(default=None, ge=1, le=10**6)
 
     @field_validator("hidden")
     @classmethod
@@ -122,12 +124,19 @@ class Plan:
     objective: objectives.ELBO
     training: TrainOptions
     checkpoint_every: int
+    samples: int
     device: torch.device
     choices: list[Choice]
 
 
 def choose(
-    schema: Schema, count: int, options: FitOptions, model: Any = None, timed: Callable[[Plan], Pace] | None = None
+    schema: Schema,
+    count: int,
+    options: FitOptions,
+    model: Any = None,
+    *,
+    scored: int = 0,
+    timed: Callable[[Plan], Pace] | None = None,
 ) -> Plan:
     """Chooses what to train.
 
@@ -136,6 +145,7 @@ def choose(
         count: The number of training rows.
         options: What the user wants.
         model: The user's own model, if the choice is not to be ours.
+        scored: The number of rows that are scored at the end.
         timed: Measures the pace of a plan, for a time budget.
 
     Raises:
@@ -156,7 +166,8 @@ def choose(
         computing = _computing(model, device, steps, options, made)
         training = _training(count, steps, reason, options, computing, made)
         objective = _objective(training, options, made)
-        return Plan(model, objective, training, options.checkpoint_every or _every(training), device, made)
+        every = options.checkpoint_every or _every(training)
+        return Plan(model, objective, training, every, _samples(schema, scored, options, made), device, made)
 
     if options.time_budget is None:
         return plan(*_length(count, options))
@@ -254,10 +265,13 @@ def _posterior(latents: int, options: FitOptions, choices: list[Choice]) -> Any:
     return families.FullNormal(latents) if full else families.Normal(latents, families.PredictedScale())
 
 
+def _is_convolutional(schema: Schema, options: FitOptions) -> bool:
+    large_image = len(schema.event_shape) == 3 and schema.size >= _CONV_FROM
+    return options.network == "conv" or (options.network == "auto" and large_image)
+
+
 def _model(schema: Schema, count: int, family: Any, latents: int, options: FitOptions, choices: list[Choice]) -> VAE:
-    kind = options.network
-    if kind == "auto":
-        kind = "conv" if len(schema.event_shape) == 3 and schema.size >= _CONV_FROM else "mlp"
+    kind = "conv" if _is_convolutional(schema, options) else options.network.replace("auto", "mlp")
     if kind == "conv" and len(schema.event_shape) not in (2, 3):
         raise OptionError(f"--network conv needs images; {schema.name} has rows of shape {schema.event_shape}.")
     q = _posterior(latents, options, choices)
@@ -381,6 +395,16 @@ def _training(
         seed=options.seed,
         **computing,
     )
+
+
+def _samples(schema: Schema, scored: int, options: FitOptions, choices: list[Choice]) -> int:
+    """The number of samples of the final bound, within what a machine decodes in minutes."""
+    if options.samples is not None:
+        return options.samples
+    values = _CONV_VALUES if _is_convolutional(schema, options) else _DENSE_VALUES
+    samples = max(100, min(1000, values // max(1, scored * schema.size)))
+    choices.append(Choice("scoring", f"K = {samples}", f"{scored:,} rows of {schema.size} values", "--samples"))
+    return samples
 
 
 def _every(training: TrainOptions) -> int:

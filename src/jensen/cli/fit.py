@@ -173,7 +173,7 @@ def fit(
         The height and width that the images of a folder are made to, from 4 to 1024 pixels; by default 64, or the
         median short side where that is smaller.
     samples
-        The number of samples K of the final bound on log p(x).
+        The number of samples K of the final bound on log p(x); by default up to 1000, fewer for many or large rows.
     device
         Where to compute: auto, cpu, cuda or another name that torch knows.
     precision

@@ -18,7 +18,7 @@ def evaluate(
     /,
     *,
     split: Literal["train", "valid", "test"] = "test",
-    k: Annotated[Whole, Parameter(name=["--samples", "-k"])] = 1000,
+    k: Annotated[Whole | None, Parameter(name=["--samples", "-k"])] = None,
     seed: Whole | None = None,
     json: Flag = False,
 ) -> None:
@@ -33,7 +33,7 @@ def evaluate(
     split
         Which rows.
     k
-        The number of samples K for each row.
+        The number of samples K for each row; by default that of the fit.
     seed
         The seed of the noise; by default that of the fit's own evaluation.
     json

@@ -43,10 +43,18 @@ def _title(schema: Schema, text: str) -> str:
     return f"{schema.name}: {text}" + (", columns standardised" if _is_table(schema) else "")
 
 
+def _first(splits: Splits, split: str, count: int = 16) -> Tensor:
+    """A few stored rows: the first, or from all over where rows lie in the order of their files, label by label."""
+    rows = splits.stored[split]
+    if not splits.files:
+        return rows[:count]
+    return rows[torch.linspace(0, len(rows) - 1, min(count, len(rows))).long()]
+
+
 def draw_inputs(folder: Path, splits: Splits) -> None:
     """Writes ``inputs.png``."""
     schema = splits.schema
-    rows = _shown(schema, schema.freeze(splits.stored["train"][:16]))
+    rows = _shown(schema, schema.freeze(_first(splits, "train")))
     pictures.grid(folder / "inputs.png", rows, _title(schema, "training rows as the model sees them"), _limits(splits))
 
 
@@ -54,7 +62,7 @@ def draw_results(folder: Path, fitted: Fitted, splits: Splits, lines: list[dict[
     """Writes ``reconstructions.png``, ``samples.png`` and ``curves.png``."""
     limits, schema = _limits(splits), splits.schema
     model = Fitted(fitted.vae)  # in model values
-    x = schema.freeze(splits.stored["test"][:16])
+    x = schema.freeze(_first(splits, "test"))
     pictures.pairs(
         folder / "reconstructions.png",
         _shown(schema, x),

@@ -159,7 +159,15 @@ def fit(
     density = chosen.likelihood == "normal" if model is None else _is_density(model)
     splits = prepare(source, binarisation=chosen.binarisation, seed=chosen.data_seed, density=density)
     observer.found(splits)
-    plan = choose(splits.schema, len(splits.stored["train"]), chosen, model, _clock(splits))
+    plan = choose(
+        splits.schema,
+        len(splits.stored["train"]),
+        chosen,
+        model,
+        scored=len(splits.stored["valid"]) + len(splits.stored["test"]),
+        timed=_clock(splits),
+    )
+    chosen = chosen.model_copy(update={"samples": plan.samples})
     if model is None:
         start_at_marginal(plan.model.likelihood, _some_rows(splits))
     plan.model.to(plan.device)

@@ -27,16 +27,18 @@ from .observe import Observer
 __all__ = ["SCHEMA_VERSION", "compare", "evaluate_run", "measure", "number_of"]
 
 SCHEMA_VERSION = 1
+_SAMPLES = 1000
 
 
 def measure(
     folder: Path, fitted: Fitted, splits: Splits, history: History, options: FitOptions, observer: Observer
 ) -> dict[str, Any]:
     """Scores a fitted model on validation and test rows with fresh noise, beside the baselines, and writes it down."""
-    observer.phase(f"scoring validation and test rows with {options.samples} samples")
+    k = options.samples or _SAMPLES
+    observer.phase(f"scoring validation and test rows with {k} samples")
     fresh = mix(options.seed, "evaluation")
-    valid = score(fitted, splits.frozen("valid"), k=options.samples, seed=fresh, split="valid")
-    test = score(fitted, splits.frozen("test"), k=options.samples, seed=fresh, split="test")
+    valid = score(fitted, splits.frozen("valid"), k=k, seed=fresh, split="valid")
+    test = score(fitted, splits.frozen("test"), k=k, seed=fresh, split="test")
     observer.phase("fitting baselines")
     width = fitted.vae.prior().event_shape.numel()
     simple = baselines(splits, width)
@@ -103,7 +105,7 @@ def evaluate_run(
     data: DataLike | None = None,
     *,
     split: str = "test",
-    k: int = 1000,
+    k: int | None = None,
     seed: int | None = None,
     modules: Mapping[str, Callable[..., Any]] | None = None,
 ) -> tuple[Evaluation, dict[str, Any]]:
@@ -113,7 +115,7 @@ def evaluate_run(
         path: The run folder.
         data: The data, needed only where they came from memory.
         split: Which rows.
-        k: The number of samples K.
+        k: The number of samples K; by default that of the fit's own evaluation.
         seed: The seed of the noise; by default that of the fit's own evaluation.
         modules: The user's own declared classes and builders by name.
     """
@@ -124,6 +126,7 @@ def evaluate_run(
     splits = reopen(folder, data)
     options = read_options(folder, read_config(folder))
     noise = mix(options.seed, "evaluation") if seed is None else seed
+    k = (options.samples or _SAMPLES) if k is None else k
     found = score(fitted, splits.frozen(split), k=k, seed=noise, split=split)
     result = read_json(folder / "result.json") if (folder / "result.json").exists() else {}
     if not isinstance(result, dict):
