@@ -811,3 +811,17 @@ def test_ctrl_c_ends_the_reading(tmp_path, monkeypatch):
     monkeypatch.setattr(folders, "look", interrupted)
     with pytest.raises(KeyboardInterrupt):
         open_source(tmp_path)
+
+
+def test_pictures_show_rows_of_all_labels_in_their_colours(tmp_path):
+    colours = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
+    for name, colour in colours.items():
+        (tmp_path / "p" / name).mkdir(parents=True)
+        for number in range(30):
+            pixels = np.full((8, 8, 3), colour, np.uint8)
+            pixels[0, 0] = number
+            of(pixels).save(tmp_path / "p" / name / f"{number}.png")
+    run = jensen.fit(tmp_path / "p", out=tmp_path / "run", stop_after=1, **TINY)
+    shown = np.asarray(Image.open(run.path / "inputs.png").convert("RGB")).reshape(-1, 3)
+    counts = [(shown == colour).all(1).sum() for colour in colours.values()]
+    assert min(counts) > 0.2 * sum(counts) > 1000
