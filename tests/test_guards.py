@@ -16,7 +16,7 @@ from jensen.errors import DataError, DeadTermError, NonFiniteError
 from jensen.train.average import WeightAverage
 from jensen.train.guards import StepGuard
 from jensen.train.pace import Pace, measure_pace
-from jensen.train.step import networks_in
+from jensen.train.step import conditionals_of, networks_in
 
 
 def vae(decoder: nn.Module | None = None) -> VAE:
@@ -211,7 +211,7 @@ def test_networks_compute_in_bf16_and_densities_do_not():
     seen = []
     model = vae()
     model.likelihood.net.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
-    with networks_in(model, torch.bfloat16):
+    with networks_in(conditionals_of(model), torch.bfloat16):
         draw = model.draw(coins()[:4])
     assert seen == [torch.bfloat16] and draw.log_weight.dtype == torch.float32
     assert draw.groups[0].posterior.mean.dtype == torch.float32

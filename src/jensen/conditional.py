@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +30,9 @@ class Conditional(nn.Module):
         family: The family; it maps the unconstrained outputs, so the network ends without an activation.
         event_dims: The number of dimensions of one input :math:`c`; all dimensions before them are batch dimensions.
 
+    Its attribute ``dtype`` is a type of lower precision for the network to compute in, such as ``torch.bfloat16``;
+    None, the default, is that of its parameters. Parameters, outputs and the distribution keep theirs.
+
     Raises:
         ShapeError: If the network returns another number of parameters.
 
@@ -49,7 +50,7 @@ class Conditional(nn.Module):
         self.family = family
         self.event_dims = event_dims
         self._sizes = [math.prod(shape) for shape in family.parameter_shapes]
-        self._dtype: torch.dtype | None = None
+        self.dtype: torch.dtype | None = None
 
     @property
     def measure(self) -> Measure:
@@ -70,27 +71,12 @@ class Conditional(nn.Module):
         return self.family(*shaped)
 
     def _outputs(self, inputs: Tensor) -> Tensor:
-        if self._dtype is None:
+        if self.dtype is None:
             raw: Tensor = self.net(inputs)
             return raw
-        with torch.autocast(inputs.device.type, self._dtype):
+        with torch.autocast(inputs.device.type, self.dtype):
             raw = self.net(inputs)
         return raw.to(inputs.dtype)
-
-    @contextmanager
-    def computing_in(self, dtype: torch.dtype | None) -> Iterator[None]:
-        """Lets the network compute in a type of lower precision inside the block.
-
-        Its parameters, its outputs and the distribution that they parametrise keep theirs.
-
-        Arguments:
-            dtype: Such as ``torch.bfloat16``; None for that of the parameters.
-        """
-        before, self._dtype = self._dtype, dtype
-        try:
-            yield
-        finally:
-            self._dtype = before
 
     def check(self, x: Tensor) -> None:
         """Checks that data have the family's event shape and lie in its support.

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from .errors import JensenError
 
-__all__ = ["RowNoise", "mix", "row_keys", "seeded"]
+__all__ = ["RowNoise", "mix", "row_keys", "seed_device", "seeded"]
 
 
 def mix(*parts: int | str) -> int:
@@ -25,6 +25,16 @@ def mix(*parts: int | str) -> int:
     """
     text = "\x1f".join(str(part) for part in parts).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
+def seed_device(device: torch.device, seed: int) -> None:
+    """Seeds the generator of one device; ``torch.manual_seed`` seeds those of all, which takes a while."""
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
 @contextmanager

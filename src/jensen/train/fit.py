@@ -14,7 +14,7 @@ from torch import Tensor
 from ..data import Rows, batch_index
 from ..errors import DataError, NonFiniteError, OptionError, RunError
 from ..evaluation import bounds, check_data, device_of, latents
-from ..noise import mix
+from ..noise import mix, seed_device
 from ..numbers import finite, mean_and_se
 from ..roles import Objective
 from ..schedules import Constant, Cosine, Linear, Schedule
@@ -269,9 +269,9 @@ class _Loop:
         with self.profile("feed"):
             index = batch_index(len(self.rows), options.batch_size, options.seed, self.step).to(self.device)
         if self.live.due(self.step):
-            torch.manual_seed(mix(options.seed, "step", self.step))
+            seed_device(self.device, mix(options.seed, "step", self.step))
             self._warn(self.live.watch(self.stepper.look(index, self.step), self.model, self.step))
-        torch.manual_seed(mix(options.seed, "step", self.step))
+        seed_device(self.device, mix(options.seed, "step", self.step))
         rate = self.rate(self.step) * 0.5**self.retreats
         loss, names, sums, good = self.stepper.take(index, self.step, rate)
         self.average.update(self.step)

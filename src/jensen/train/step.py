@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -17,19 +17,27 @@ from .options import TrainOptions
 from .profile import Profile
 from .sums import summed
 
-__all__ = ["Stepper", "networks_in"]
+__all__ = ["Stepper", "conditionals_of", "networks_in"]
 
 _TYPES = {"fp32": None, "bf16": torch.bfloat16}
 
 
 @contextmanager
-def networks_in(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
-    """Lets the networks of all conditionals compute in a type inside the block; None leaves them as they are."""
-    with ExitStack() as stack:
-        for module in model.modules():
-            if isinstance(module, Conditional):
-                stack.enter_context(module.computing_in(dtype))
+def networks_in(conditionals: Sequence[Conditional], dtype: torch.dtype | None) -> Iterator[None]:
+    """Lets the networks of conditionals compute in a type inside the block; None leaves them as they are."""
+    before = [conditional.dtype for conditional in conditionals]
+    for conditional in conditionals:
+        conditional.dtype = dtype
+    try:
         yield
+    finally:
+        for conditional, kept in zip(conditionals, before, strict=True):
+            conditional.dtype = kept
+
+
+def conditionals_of(model: nn.Module) -> list[Conditional]:
+    """The conditionals of a model."""
+    return [module for module in model.modules() if isinstance(module, Conditional)]
 
 
 class Outcome(NamedTuple):
@@ -62,6 +70,7 @@ class Stepper:
         profile: Profile,
     ) -> None:
         self.model, self.objective, self.rows, self.profile = model, objective, rows, profile
+        self.conditionals = conditionals_of(model)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         decay = options.weight_decay
         adam = torch.optim.AdamW if decay else torch.optim.Adam
@@ -88,7 +97,7 @@ class Stepper:
 
     def look(self, index: Tensor, number: int) -> Estimate:
         """The estimate of a step as plain torch computes it, for whoever wants to look into its graph."""
-        with networks_in(self.model, self.dtype):
+        with networks_in(self.conditionals, self.dtype):
             return self._estimate(self.rows.values[index], index, number)
 
     def take(self, index: Tensor, number: int, rate: float) -> Outcome:
@@ -96,7 +105,7 @@ class Stepper:
         phase = self.profile
         with phase("feed"):
             stored = self.rows.values[index]
-        with phase("forward"), networks_in(self.model, self.dtype):
+        with phase("forward"), networks_in(self.conditionals, self.dtype):
             # A number would be compiled into the graph, anew at each step.
             loss, names, sums = self.forward(stored, index, torch.tensor(float(number)) if self.compiled else number)
         with phase("backward"):
