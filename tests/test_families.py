@@ -202,9 +202,11 @@ def test_the_scale_map_is_smooth_and_inverted():
     a = torch.linspace(-20, 20, 401, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(distributions.bounded_scale, a)
     assert torch.autograd.gradgradcheck(distributions.bounded_scale, a)
-    for scale in (2e-4, 0.1, 1.0, 9.9e3):
-        raw = torch.tensor(distributions.unbounded_scale(scale), dtype=torch.float64)
-        assert float(distributions.bounded_scale(raw)) == pytest.approx(scale, rel=1e-12)
+    scale = torch.tensor([2e-4, 0.1, 1.0, 9.9e3], dtype=torch.float64)
+    back = distributions.bounded_scale(distributions.unbounded_scale(scale))
+    torch.testing.assert_close(back, scale, rtol=1e-12, atol=0)
+    with pytest.raises(OptionError, match="1e-05"):
+        distributions.unbounded_scale(torch.tensor([1.0, 1e-5]))
     small = torch.tensor([-0.1, 0.0, 0.1], dtype=torch.float64)
     torch.testing.assert_close(distributions.bounded_scale(small), small.exp(), rtol=1e-5, atol=0)
 

@@ -145,6 +145,14 @@ def test_no_aliasing(tmp_path):
     assert np.abs(found.astype(float) - 127.5)[:, 2:-2, 2:-2].max() < 8
 
 
+def test_large_jpegs_are_unpacked_small_without_loss_of_what_is_kept(tmp_path):
+    blocks = rng().integers(0, 256, (20, 20), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
+    of(blocks).save(tmp_path / "a.jpg", quality=95)
+    of(blocks).save(tmp_path / "b.png")
+    found, expected = open_source(tmp_path, image_size=20).rows.astype(float)
+    assert np.abs(found - expected).max() < 12
+
+
 @pytest.mark.parametrize(("size", "left", "top"), [((16, 16), 0, 0), ((21, 16), 2, 0), ((16, 23), 0, 3)])
 def test_pixels_that_need_no_scaling_are_left_as_they_are(tmp_path, size, left, top):
     image = picture(size=size)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import OptionError, ShapeError
 from ..spec import declared
+from .linear import Linear
 
 __all__ = ["conv_decoder", "conv_encoder"]
 
@@ -80,7 +81,7 @@ def conv_encoder(
         layers += [nn.Conv2d(c, out, 3, stride=2, padding=1), nn.SiLU()]
         c = out
     h, w = _sizes(h, w, len(channels))[-1]
-    head = [nn.Flatten(), nn.Linear(c * h * w, width), nn.SiLU(), nn.Linear(width, out_features)]
+    head = [nn.Flatten(), Linear(c * h * w, width), nn.SiLU(), Linear(width, out_features)]
     return nn.Sequential(*layers, *head)
 
 
@@ -116,7 +117,7 @@ def conv_decoder(
     sizes = _sizes(height, image_width, len(channels))[::-1]
     h, w = sizes[0]
     outs = [*channels[1:], image_channels * parameters]
-    layers: list[nn.Module] = [nn.Linear(in_features, width), nn.SiLU(), nn.Linear(width, channels[0] * h * w)]
+    layers: list[nn.Module] = [Linear(in_features, width), nn.SiLU(), Linear(width, channels[0] * h * w)]
     layers += [nn.SiLU(), nn.Unflatten(1, (channels[0], h, w))]
     for i, (before, after) in enumerate(zip(channels, outs, strict=True)):
         # A transposed convolution of stride 2 reaches 2n - 1, or 2n with one row of output padding.

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..errors import OptionError
 from ..spec import declared
+from .linear import Linear
 
 __all__ = ["gated_mlp", "mlp", "residual_mlp"]
 
@@ -32,9 +33,9 @@ def mlp(in_features: int, out_features: int, hidden: Sequence[int] = (500, 500))
     _check(in_features, out_features, hidden)
     layers: list[nn.Module] = [nn.Flatten()]
     for width in hidden:
-        layers += [nn.Linear(in_features, width), nn.SiLU()]
+        layers += [Linear(in_features, width), nn.SiLU()]
         in_features = width
-    return nn.Sequential(*layers, nn.Linear(in_features, out_features))
+    return nn.Sequential(*layers, Linear(in_features, out_features))
 
 
 class _Gated(nn.Module):
@@ -42,7 +43,7 @@ class _Gated(nn.Module):
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
-        self.both = nn.Linear(in_features, 2 * out_features)
+        self.both = Linear(in_features, 2 * out_features)
 
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.glu(self.both(x))
@@ -54,7 +55,7 @@ class _Residual(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.linear = nn.Linear(width, width)
+        self.linear = Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         changed: Tensor = self.linear(nn.functional.silu(self.norm(x)))
@@ -86,7 +87,7 @@ def gated_mlp(in_features: int, out_features: int, hidden: Sequence[int] = (300,
     for width in hidden:
         layers.append(_Gated(in_features, width))
         in_features = width
-    return nn.Sequential(*layers, nn.Linear(in_features, out_features))
+    return nn.Sequential(*layers, Linear(in_features, out_features))
 
 
 @declared("nets.residual_mlp")
@@ -111,8 +112,8 @@ def residual_mlp(in_features: int, out_features: int, width: int = 500, blocks: 
         torch.Size([5, 10])
     """
     _check(in_features, out_features, [width, blocks])
-    first = [nn.Flatten(), nn.Linear(in_features, width)]
-    return nn.Sequential(*first, *(_Residual(width) for _ in range(blocks)), nn.SiLU(), nn.Linear(width, out_features))
+    first = [nn.Flatten(), Linear(in_features, width)]
+    return nn.Sequential(*first, *(_Residual(width) for _ in range(blocks)), nn.SiLU(), Linear(width, out_features))
 
 
 def _check(in_features: int, out_features: int, hidden: Sequence[int]) -> None:
