@@ -37,6 +37,7 @@ _TURNS = {
     8: Transpose.ROTATE_90,
 }
 _MAX_REASON = 120
+_GAP = 3.0  # how many times larger than needed an image is left by quick ways of making it smaller
 
 
 class _UnreadableError(Exception):
@@ -86,8 +87,8 @@ def decode(path: Path, height: int, width: int, *, grey: bool) -> tuple[Array, F
     with _opened(path) as image:
         size, mode = image.size, image.mode
         several = bool(getattr(image, "is_animated", False))
-        # JPEG files are unpacked at a half, a quarter or an eighth where that leaves twice the pixels that are needed.
-        draft = image.draft(None, (2 * max(height, width),) * 2)
+        # JPEG files are unpacked at a half, a quarter or an eighth where three times the size that is needed is left.
+        draft = image.draft(None, (round(_GAP * max(height, width)),) * 2)
         # Pillow turns TIFF files upright as it loads them, and then takes the tag away.
         before = _orientation(image) if image.format == "TIFF" else 1
         image.load()
@@ -163,8 +164,8 @@ def _cover(image: Image.Image, box: tuple[float, float], width: int, height: int
         return image.crop((left, top, left + width, top + height))
     left_edge, top_edge = max(0.0, (w - scale * width) / 2), max(0.0, (h - scale * height) / 2)
     edges = (left_edge, top_edge, min(w, left_edge + scale * width), min(h, top_edge + scale * height))
-    # First by whole factors down to three times the size: quick, and no different to the eye.
-    return image.resize((width, height), Resampling.LANCZOS, edges, reducing_gap=3.0)
+    # First by whole factors, then in full: quick, and no different to the eye.
+    return image.resize((width, height), Resampling.LANCZOS, edges, reducing_gap=_GAP)
 
 
 def reason_of(error: Exception) -> str:
