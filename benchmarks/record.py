@@ -50,6 +50,12 @@ def record(name: str, result: dict[str, Any]) -> None:
     (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
+def recorded(name: str) -> dict[str, Any]:
+    """What benchmarks/results/NAME.json holds; empty where there is none."""
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+
 def write_table(name: str, title: str, about: str, header: list[str], rows: list[list[str]], command: str) -> None:
     """Writes docs/NAME.md with one table."""
     machine = hardware()

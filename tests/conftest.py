@@ -1,9 +1,12 @@
 """Fixtures that several test files use."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
+
+import jensen.cli
 
 
 @pytest.fixture
@@ -20,3 +23,21 @@ def real_data():
         return folder
 
     return find
+
+
+@pytest.fixture
+def cli(capsys, monkeypatch):
+    """Runs the command line in this process: exit code, stdout, stderr."""
+
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", ["jensen", *map(str, args)])
+        capsys.readouterr()
+        code = 0
+        try:
+            jensen.cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call

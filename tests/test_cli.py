@@ -17,24 +17,6 @@ TINY = ("--steps", "3", "--samples", "2", "--hidden", "8")
 
 
 @pytest.fixture
-def cli(capsys, monkeypatch):
-    """Runs the command line in this process: exit code, stdout, stderr."""
-
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["jensen", *map(str, args)])
-        capsys.readouterr()
-        code = 0
-        try:
-            jensen.cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
-
-
-@pytest.fixture
 def refused(cli):
     """Runs a command that must fail with a code and one paragraph; the paragraph."""
 

@@ -1,7 +1,6 @@
 """Options of a fit that concern where, how long, how often and how exactly it computes."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,21 +16,11 @@ TINY = {"steps": 4, "samples": 2, "hidden": (8,)}
 
 
 @pytest.fixture
-def cli(capsys, monkeypatch, tmp_path):
+def cli(cli, monkeypatch, tmp_path):
+    """The command line in a folder with a small table."""
     monkeypatch.chdir(tmp_path)
     np.save("t.npy", np.random.default_rng(0).normal(size=(60, 3)))
-
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["jensen", *map(str, args)])
-        code = 0
-        try:
-            jensen.cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+    return cli
 
 
 def test_several_seeds_differ_in_their_noise_alone(tmp_path):
@@ -133,3 +122,13 @@ def test_how_it_was_computed_is_part_of_the_run(tmp_path):
     assert config["training"]["precision"] == "bf16" and config["training"]["compiled"] is False
     assert config["training"]["average"] == 0.5 and config["training"]["patience"] == 50
     assert "CPU" in json.loads((done.path / "environment.json").read_text())["device"]
+
+
+def test_a_compiled_run_is_not_resumed_without_a_compiler(tmp_path, monkeypatch):
+    path = jensen.fit("digits", out=tmp_path / "r", stop_after=2, **TINY).path
+    config = json.loads((path / "config.json").read_text())
+    config["training"]["compiled"] = True
+    (path / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(run.fitting, "can_compile", lambda device: False)
+    with pytest.raises(RunError, match="compiler"):
+        jensen.resume(path)

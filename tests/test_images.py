@@ -4,7 +4,6 @@ import io
 import json
 import os
 import struct
-import sys
 import zlib
 
 import numpy as np
@@ -683,17 +682,12 @@ def photos(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def cli(capsys, monkeypatch):
+def cli(cli):
+    """The command line, with the lines of its messages joined."""
+
     def call(*args):
-        monkeypatch.setattr(sys, "argv", ["jensen", *map(str, args)])
-        capsys.readouterr()
-        code = 0
-        try:
-            jensen.cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, " ".join(captured.err.split())
+        code, out, err = cli(*args)
+        return code, out, " ".join(err.split())
 
     return call
 

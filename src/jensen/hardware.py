@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -67,7 +68,9 @@ def can_compile(device: torch.device) -> bool:
         return False
     try:
         x = torch.ones(8, device=device)
-        return bool(torch.equal(torch.compile(_probe, dynamic=False)(x), _probe(x)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch's modules say to one another is no answer
+            return bool(torch.equal(torch.compile(_probe, dynamic=False)(x), _probe(x)))
     except Exception:  # whatever a broken tool chain raises, the answer is no
         return False
 

@@ -22,6 +22,7 @@ def doctor(*, json: Flag = False) -> None:
     from .. import testing
     from ..data.sources import data_folders
     from ..errors import JensenError
+    from ..hardware import can_compile, fast_bf16, find_device
     from ..noise import seeded
     from ..run import SCHEMA_VERSION, environment
 
@@ -35,6 +36,8 @@ def doctor(*, json: Flag = False) -> None:
     findings = {
         "schema_version": SCHEMA_VERSION,
         **environment(),
+        "fast_bf16": fast_bf16(find_device()),
+        "compiler": can_compile(find_device()),
         "data_folders": folders,
         "self_test_error": error,
         "healthy": healthy,

@@ -15,7 +15,7 @@ from ..data.sources import DataLike
 from ..errors import OptionError, RunError
 from ..files import write_json, write_tensors
 from ..fitted import Fitted
-from ..hardware import find_device
+from ..hardware import can_compile, find_device
 from ..initialise import start_at_marginal
 from ..recipe import FitOptions, Plan, choose, parameters_of, parse_options
 from ..roles import Objective
@@ -256,6 +256,11 @@ def resume(
             raise RunError(f"{folder} holds a model but no training to go on with.")
         options = read_options(folder, config)
         device = find_device(options.device)
+        if config.training.compiled and not can_compile(device):
+            raise RunError(
+                f"{folder} was begun with a compiled step, and there is no compiler that works here. Its numbers would "
+                "change without one: install a C++ compiler, or start a new fit with --compile off."
+            )
         vae = rebuild(folder, config.model, modules).to(device)
         objective = rebuild(folder, config.objective, modules)
         measured = Profile(on=profile, device=device)
