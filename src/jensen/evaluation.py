@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .distributions import closed_form_kl, kl_per_latent
 from .errors import DataError, JensenError, OptionError, ShapeError
+from .hardware import keep_pages
 from .noise import RowNoise, mix, row_keys, seeded
 from .numbers import Number, mean_and_se
 
@@ -88,6 +89,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """
     modes = [(module, module.training) for module in model.modules()]
     threads = torch.get_num_threads()
+    keep_pages()
     model.eval()
     try:
         torch.set_num_threads(2 ** (threads.bit_length() - 1))

@@ -14,7 +14,7 @@ import torch
 
 from .errors import OptionError
 
-__all__ = ["can_compile", "describe_device", "fast_bf16", "find_device"]
+__all__ = ["can_compile", "describe_device", "fast_bf16", "find_device", "keep_pages"]
 
 
 def find_device(name: str = "auto") -> torch.device:
@@ -77,6 +77,15 @@ def can_compile(device: torch.device) -> bool:
 
 def _probe(x: torch.Tensor) -> torch.Tensor:
     return 2 * x + 1
+
+
+def keep_pages() -> None:
+    """Lets the C library keep the memory of freed tensors of up to 32 MiB, instead of giving it back to the system.
+
+    glibc takes each large block from the system anew, page by page, until one of that size has been freed once; in a
+    loop that makes and drops tensors of megabytes, this doubles the time. So one such block is made and dropped.
+    """
+    torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
 def describe_device(device: torch.device) -> str:

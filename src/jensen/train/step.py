@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..conditional import Conditional
 from ..data import Rows
+from ..hardware import keep_pages
 from ..roles import Estimate, Objective
 from .guards import StepGuard
 from .options import TrainOptions
@@ -69,6 +70,7 @@ class Stepper:
         device: torch.device,
         profile: Profile,
     ) -> None:
+        keep_pages()
         self.model, self.objective, self.rows, self.profile = model, objective, rows, profile
         self.conditionals = conditionals_of(model)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
