@@ -24,7 +24,7 @@ from .train import Pace, TrainOptions
 
 __all__ = ["Choice", "FitOptions", "Plan", "choose", "parse_options"]
 
-# The measurements that led to these numbers are in docs/choices.md.
+# `python -m benchmarks.choices` measures changes of these; docs/choices.md holds what was measured last.
 _CONV_FROM = 2048  # values in a row
 _MANY = 10_000  # rows
 _BATCH = 250
