@@ -30,6 +30,7 @@ _MANY = 10_000  # rows
 _BATCH = 250
 _RATE = 2e-3
 _EXAMPLES = 11_000_000
+_LEAST_STEPS = 4_800  # few rows make few batches, and a scale has a long way from one to a small noise
 _RISING = 0.25  # of the steps
 _FULL_UP_TO = 64  # latents
 _BF16_FROM = 300_000  # parameters
@@ -364,8 +365,10 @@ def _length(count: int, options: FitOptions) -> tuple[int, str]:
     """The number of steps, and why."""
     if options.steps is not None:
         return options.steps, "asked for"
-    epochs = options.epochs or min(400.0, max(20.0, _EXAMPLES / count))
-    return max(1, round(epochs * _batches(count, options))), "asked for" if options.epochs else f"{count} training rows"
+    if options.epochs:
+        return max(1, round(options.epochs * _batches(count, options))), "asked for"
+    epochs = min(400.0, max(20.0, _EXAMPLES / count))
+    return max(_LEAST_STEPS, round(epochs * _batches(count, options))), f"{count} training rows"
 
 
 def _training(
