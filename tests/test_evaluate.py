@@ -227,7 +227,7 @@ def test_parameters_that_are_not_finite_are_named():
     model, x = make("mlp", 5)
     with torch.no_grad():
         model.likelihood.net[-1].bias.fill_(math.nan)
-    with pytest.raises(JensenError, match="row 0 is not a number"):
+    with pytest.raises(JensenError, match="row 0 is nan"):
         evaluate.elbo(model, x)
 
 

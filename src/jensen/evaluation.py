@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .distributions import closed_form_kl, kl_per_latent
-from .errors import DataError, JensenError, OptionError, ShapeError
+from .errors import DataError, NonFiniteError, OptionError, ShapeError
 from .hardware import keep_pages
 from .noise import RowNoise, mix, row_keys, seeded
 from .numbers import Number, mean_and_se
@@ -171,7 +171,7 @@ def bounds(model: Any, x: Tensor, *, k: int = 1000, seed: int = 0) -> Bounds:
     Raises:
         OptionError: If ``k`` is not positive.
         DataError: If the rows cannot be scored.
-        JensenError: If a log-weight is not a number.
+        NonFiniteError: If a log-weight is not a number, or infinitely large.
 
     Example:
         >>> from jensen import testing
@@ -191,9 +191,13 @@ def bounds(model: Any, x: Tensor, *, k: int = 1000, seed: int = 0) -> Bounds:
             for i in range(0, len(x), CHUNK_ROWS)
         ]
     columns = [torch.cat(column) for column in zip(*parts, strict=True)]
-    if columns[0].isnan().any():
-        row = int(columns[0].isnan().nonzero()[0])
-        raise JensenError(f"the log-weight of row {row} is not a number; the model's parameters may not be finite.")
+    wrong = columns[0].isnan() | (columns[0] == math.inf)
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise NonFiniteError(
+            f"the log-weight of row {row} is {float(columns[0][row])}, which no density gives: the model's parameters "
+            "are not finite, or so large that its densities overflow."
+        )
     mean, log_mean, mean_variance, log_variance, ess = columns
     return Bounds(mean, log_mean, mean_variance, log_variance, ess, keys=keys, k=k)
 

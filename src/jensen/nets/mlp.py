@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -30,12 +31,7 @@ def mlp(in_features: int, out_features: int, hidden: Sequence[int] = (500, 500))
         >>> mlp(64, 10, hidden=(32,))(torch.zeros(5, 8, 8)).shape
         torch.Size([5, 10])
     """
-    _check(in_features, out_features, hidden)
-    layers: list[nn.Module] = [nn.Flatten()]
-    for width in hidden:
-        layers += [Linear(in_features, width), nn.SiLU()]
-        in_features = width
-    return nn.Sequential(*layers, Linear(in_features, out_features))
+    return _stack(in_features, out_features, hidden, lambda before, after: [Linear(before, after), nn.SiLU()])
 
 
 class _Gated(nn.Module):
@@ -82,12 +78,7 @@ def gated_mlp(in_features: int, out_features: int, hidden: Sequence[int] = (300,
         >>> gated_mlp(64, 10, hidden=(32,))(torch.zeros(5, 8, 8)).shape
         torch.Size([5, 10])
     """
-    _check(in_features, out_features, hidden)
-    layers: list[nn.Module] = [nn.Flatten()]
-    for width in hidden:
-        layers.append(_Gated(in_features, width))
-        in_features = width
-    return nn.Sequential(*layers, Linear(in_features, out_features))
+    return _stack(in_features, out_features, hidden, lambda before, after: [_Gated(before, after)])
 
 
 @declared("nets.residual_mlp")
@@ -114,6 +105,16 @@ def residual_mlp(in_features: int, out_features: int, width: int = 500, blocks: 
     _check(in_features, out_features, [width, blocks])
     first = [nn.Flatten(), Linear(in_features, width)]
     return nn.Sequential(*first, *(_Residual(width) for _ in range(blocks)), nn.SiLU(), Linear(width, out_features))
+
+
+def _stack(
+    in_features: int, out_features: int, hidden: Sequence[int], layer: Callable[[int, int], list[nn.Module]]
+) -> nn.Sequential:
+    """Hidden layers of a kind, then an affine map."""
+    _check(in_features, out_features, hidden)
+    sizes = [in_features, *hidden]
+    layers = [module for before, after in pairwise(sizes) for module in layer(before, after)]
+    return nn.Sequential(nn.Flatten(), *layers, Linear(sizes[-1], out_features))
 
 
 def _check(in_features: int, out_features: int, hidden: Sequence[int]) -> None:

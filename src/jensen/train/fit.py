@@ -222,7 +222,7 @@ class _Loop:
         self.recent: Tensor | None = None
         self.anchor = _copy(model)
         self.step, self.saved_step = 0, -1
-        self.retreats, self.skipped = 0, 0
+        self.retreats, self.skipped, self.skipped_before = 0, 0, 0
         self.warnings: list[str] = []
         self.told = 0
 
@@ -277,7 +277,8 @@ class _Loop:
         self.average.update(self.step)
         self.sums.add(names, sums, good)
         if self.step < _WINDOW:
-            self.recent = loss if self.recent is None else torch.where(good, self.recent.lerp(loss, 0.05), self.recent)
+            before = loss if self.recent is None else self.recent
+            self.recent = torch.where(good, torch.where(before.isfinite(), before.lerp(loss, 0.05), loss), before)
         self.step += 1
         if self.step % _LOOK_EVERY == 0 or self._due():
             with self.profile("sync"):
@@ -341,22 +342,30 @@ class _Loop:
         line["learning_rate"] = self.rate(self.step - 1) * 0.5**self.retreats
         if self.valid is not None:
             with self.profile("evaluation"), self.average.applied():
-                line["valid"] = self._validate(self.valid)
+                validated = self._validate(self.valid)
+            if validated is not None:
+                line["valid"] = validated
         if self.skipped:
             line["skipped"] = self.skipped
         if self.told < len(self.warnings):
             line["warnings"] = self.warnings[self.told :]
             self.told = len(self.warnings)
-        self.anchor = _copy(self.model)
+        if self.skipped == self.skipped_before:  # weights that make steps explode are none to go back to
+            self.anchor = _copy(self.model)
+        self.skipped_before = self.skipped
         self.sums = Sums()
         history.lines.append(line)
         timing = {"seconds": history.seconds, "examples_per_second": history.examples / max(history.seconds, 1e-9)}
         if self.journal is not None:
             self.journal.write(Report(line, timing, self.options.steps))
 
-    def _validate(self, valid: Tensor) -> dict[str, Any]:
+    def _validate(self, valid: Tensor) -> dict[str, Any] | None:
         k = self.objective.k if self.objective.kind == "estimate" else 1
-        scores = bounds(self.model, valid, k=k, seed=mix(self.options.seed, "validation"))
+        try:
+            scores = bounds(self.model, valid, k=k, seed=mix(self.options.seed, "validation"))
+        except NonFiniteError as error:
+            self._warn([f"no validation at step {self.step}: {error}"])
+            return None
         mean, se = mean_and_se(scores.elbo)
         use = latents(self.model, valid)
         eligible = self.step >= self.objective.period or self.step == self.options.steps
@@ -388,6 +397,7 @@ class _Loop:
             "recent": None if self.recent is None else finite(float(self.recent)),
             "retreats": self.retreats,
             "skipped": self.skipped,
+            "skipped_before": self.skipped_before,
             "warnings": self.warnings,
             "told": self.told,
             "journal": self.journal.position() if self.journal else {},
@@ -417,6 +427,7 @@ class _Loop:
         recent = state["recent"]
         self.recent = None if recent is None else torch.tensor(recent, device=self.device)
         self.retreats, self.skipped = int(state["retreats"]), int(state["skipped"])
+        self.skipped_before = int(state["skipped_before"])
         self.warnings, self.told = list(state["warnings"]), int(state["told"])
         if self.journal is not None:
             self.journal.rewind(state["journal"])
