@@ -66,7 +66,7 @@ class VAE(nn.Module):
             )
 
     def draw(self, x: Tensor, given: Given | None = None, k: int = 1) -> Draw:
-        r"""K reparameterised samples of z for each example, with their log-weights.
+        r"""K samples of z for each example, reparameterised where q(z|x) can be, with their log-weights.
 
         Arguments:
             x: The data, shape (B, \*X).
@@ -74,17 +74,18 @@ class VAE(nn.Module):
             k: The number of samples K.
         """
         posterior = self.posterior(x, given)
-        z = posterior.rsample(torch.Size((k,)))
+        z = (posterior.rsample if posterior.has_rsample else posterior.sample)(torch.Size((k,)))
         group = Group(z, self.prior(given), posterior)
-        return Draw((group,), self.likelihood(z, given).log_prob(x))
+        return Draw((group,), self.decode(z, given).log_prob(x))
 
     def log_joint(self, x: Tensor, z: Tensor, given: Given | None = None) -> Tensor:
         r""":math:`\log p(x, z) = \log p(x|z) + \log p(z)` for z of shape (K, B, \*Z), shape (K, B), nats."""
-        return self.likelihood(z, given).log_prob(x) + self.prior(given).log_prob(z)
+        return self.decode(z, given).log_prob(x) + self.prior(given).log_prob(z)
 
     def decode(self, z: Tensor, given: Given | None = None) -> Distribution:
         """The distribution p(x|z)."""
-        return self.likelihood(z, given)
+        unpack = getattr(self.prior, "unpack", None)
+        return self.likelihood(z if unpack is None else unpack(z), given)
 
     def sample(self, n: int, given: Given | None = None) -> Tensor:
         r"""Draws n examples from the model, shape (n, \*X)."""

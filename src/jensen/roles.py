@@ -29,7 +29,11 @@ class Given:
 
 @runtime_checkable
 class Prior(Protocol):
-    """A module whose forward returns p(z), batch shape () or (B,)."""
+    """A module whose forward returns p(z), batch shape () or (B,).
+
+    A prior may have ``unpack(z)``, which turns the z that is drawn and scored into what the likelihood takes, such as
+    a dictionary of named and constrained values.
+    """
 
     def __call__(self, given: Given | None = None) -> Distribution: ...
 

@@ -1,4 +1,4 @@
-"""Priors: modules whose forward returns p(z)."""
+"""Normal priors."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
-from .distributions import diagonal_normal
-from .errors import OptionError
-from .roles import Given
-from .spec import declared
+from ..distributions import diagonal_normal
+from ..errors import OptionError
+from ..roles import Given
+from ..spec import declared
 
 __all__ = ["StandardNormal"]
 

@@ -1,91 +1,14 @@
-"""The distributions and divergences that ``torch.distributions`` lacks."""
+"""Distributions on the points of a unit grid."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 import torch.nn.functional as F
 from torch import Size, Tensor
-from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, constraints, kl_divergence
+from torch.distributions import Distribution, constraints
 from torch.types import _size
 
-from .errors import OptionError
-
-__all__ = [
-    "BinnedCategorical",
-    "DiscretizedLogistic",
-    "RowwiseNormal",
-    "UnitGrid",
-    "bounded_scale",
-    "closed_form_kl",
-    "diagonal_normal",
-    "kl_per_latent",
-]
-
-SCALE_FLOOR = 1e-4
-_LOG_RANGE = -math.log(SCALE_FLOOR)
-
-
-def bounded_scale(raw: Tensor) -> Tensor:
-    r"""The one map from an unconstrained number to a scale: :math:`\sigma = e^{b \tanh(a / b)}`, :math:`b = \ln 10^4`.
-
-    It is smooth, increasing, close to :math:`e^a` for small :math:`|a|` and stays within :math:`[10^{-4}, 10^4]`, so
-    that neither a variance nor its gradient can overflow.
-
-    Arguments:
-        raw: Unconstrained values, any shape.
-
-    Example:
-        >>> bounded_scale(torch.tensor([-1e9, 0.0, 1e9]))
-        tensor([1.0000e-04, 1.0000e+00, 1.0000e+04])
-    """
-    return (_LOG_RANGE * torch.tanh(raw / _LOG_RANGE)).exp()
-
-
-def unbounded_scale(scale: Tensor) -> Tensor:
-    """The inverse of :func:`bounded_scale`, for initial values.
-
-    Arguments:
-        scale: Scales, any shape.
-
-    Raises:
-        OptionError: If the scale lies outside the range of :func:`bounded_scale`.
-
-    Example:
-        >>> unbounded_scale(torch.tensor(1.0))
-        tensor(0.)
-    """
-    inside = (scale > SCALE_FLOOR) & (scale < 1 / SCALE_FLOOR)
-    if not inside.all():
-        found = float(scale[~inside].flatten()[0])
-        raise OptionError(f"an initial scale lies between {SCALE_FLOOR:g} and {1 / SCALE_FLOOR:g}; got {found:g}.")
-    exact: Tensor = _LOG_RANGE * torch.atanh(scale.double().log() / _LOG_RANGE)
-    return exact.to(scale.dtype)
-
-
-def diagonal_normal(loc: Tensor, scale: Tensor, event_dims: int) -> Independent[Normal]:
-    """Independent normals, the last ``event_dims`` dimensions being one event."""
-    return Independent(Normal(loc, scale, validate_args=False), event_dims, validate_args=False)
-
-
-class RowwiseNormal(MultivariateNormal):
-    """A normal with full covariance whose ``log_prob`` does not depend, to the last bit, on where a row stands.
-
-    Example:
-        >>> RowwiseNormal(torch.zeros(2), scale_tril=torch.eye(2)).log_prob(torch.zeros(2))
-        tensor(-1.8379)
-    """
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        factor = self.scale_tril
-        # With several right-hand sides at once, rounding depends on where a matrix lies in memory.
-        centred = (value - self.loc)[..., None]
-        white = torch.linalg.solve_triangular(factor, centred, upper=False)[..., 0]
-        log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        size = self.loc.shape[-1]
-        log_prob: Tensor = -0.5 * (white.square().sum(-1) + size * math.log(2 * math.pi)) - log_det
-        return log_prob
+__all__ = ["BinnedCategorical", "DiscretizedLogistic", "UnitGrid"]
 
 
 class UnitGrid(constraints.Constraint):
@@ -226,44 +149,3 @@ class BinnedCategorical(Distribution):
     def mean(self) -> Tensor:
         grid = self.support.values().to(self.logits)
         return (self.logits.softmax(-1) * grid).sum(-1)
-
-
-def closed_form_kl(q: Distribution, p: Distribution) -> Tensor | None:
-    r""":math:`\mathrm{KL}(q \| p) = E_q[\log q - \log p]` in nats where a formula is known, else None.
-
-    Example:
-        >>> q = diagonal_normal(torch.ones(5, 3), torch.ones(5, 3), 1)
-        >>> closed_form_kl(q, diagonal_normal(torch.zeros(3), torch.ones(3), 1))
-        tensor([1.5000, 1.5000, 1.5000, 1.5000, 1.5000])
-    """
-    if isinstance(q, MultivariateNormal) and _is_diagonal_normal(p):
-        return _full_to_diagonal_kl(q, p)
-    try:
-        return kl_divergence(q, p)
-    except NotImplementedError:
-        return None
-
-
-def _is_diagonal_normal(p: Distribution) -> bool:
-    return isinstance(p, Independent) and isinstance(p.base_dist, Normal) and len(p.event_shape) == 1
-
-
-def _full_to_diagonal_kl(q: MultivariateNormal, p: Distribution) -> Tensor:
-    scale = p.stddev
-    trace = (q.scale_tril.square().sum(-1) / scale.square()).sum(-1)
-    distance = ((q.loc - p.mean) / scale).square().sum(-1)
-    log_det = scale.log().sum(-1) - q.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    return 0.5 * (trace + distance - q.loc.shape[-1]) + log_det
-
-
-def kl_per_latent(q: Distribution, p: Distribution) -> Tensor | None:
-    r"""The closed-form KL of each latent, shape (B, \*Z), where both distributions factorise; else None.
-
-    Example:
-        >>> q = diagonal_normal(torch.tensor([[1.0, 0.0]]), torch.ones(1, 2), 1)
-        >>> kl_per_latent(q, diagonal_normal(torch.zeros(2), torch.ones(2), 1))
-        tensor([[0.5000, 0.0000]])
-    """
-    if isinstance(q, Independent) and isinstance(p, Independent):
-        return closed_form_kl(q.base_dist, p.base_dist)
-    return None

@@ -1,0 +1,22 @@
+"""Families: from the outputs of a network to a distribution; each declares the parameter shapes it needs."""
+
+from .base import Family, Measure
+from .binary import Bernoulli
+from .binned import Categorical, DiscretizedLogistic
+from .normal import FullNormal, Normal
+from .scales import FixedScale, PerDimensionScale, PredictedScale, Scale, SharedScale
+
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "DiscretizedLogistic",
+    "Family",
+    "FixedScale",
+    "FullNormal",
+    "Measure",
+    "Normal",
+    "PerDimensionScale",
+    "PredictedScale",
+    "Scale",
+    "SharedScale",
+]

@@ -1,0 +1,5 @@
+"""Priors: modules whose forward returns p(z)."""
+
+from .normal import StandardNormal
+
+__all__ = ["StandardNormal"]
