@@ -1,0 +1,118 @@
+"""Draws of the latents of many rows, each row with noise of its own."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from ..errors import JensenError
+from ..evaluation import CHUNK_ROWS, check_data, device_of, evaluation_mode
+from ..noise import RowNoise, mix, row_keys, seeded
+
+__all__ = ["Draws", "draws_of", "prior_and_posterior", "row_choice", "some_rows"]
+
+_BLOCK_VALUES = 2**22
+
+
+@dataclass(frozen=True)
+class Draws:
+    r"""K draws of the latents of N rows, on the CPU; the log-densities are float64.
+
+    Arguments:
+        z: The draws, shape (K, N, \*Z).
+        log_likelihood: :math:`\log p(x|z)`, shape (K, N), nats.
+        log_prior: :math:`\log p(z)`, shape (K, N), nats.
+        log_posterior: :math:`\log q(z|x)`, shape (K, N), nats.
+        log_weight: The log-weights as the model gives them, shape (K, N), nats.
+    """
+
+    z: Tensor
+    log_likelihood: Tensor
+    log_prior: Tensor
+    log_posterior: Tensor
+    log_weight: Tensor
+
+
+def draws_of(model: Any, x: Tensor, *, k: int, seed: int = 0) -> Draws:
+    r"""K draws from q(z|x) for each row; the noise of a row depends on its content and the seed alone.
+
+    Arguments:
+        model: A model with one group of latents.
+        x: Rows in the values that the model sees, shape (N, \*X).
+        k: The number of draws K for each row.
+        seed: The seed of the noise.
+
+    Raises:
+        JensenError: If the model has several groups of latents, or none.
+
+    Example:
+        >>> from jensen import testing
+        >>> oracle = testing.LinearGaussian(torch.eye(3)[:, :2], noise=0.5)
+        >>> draws_of(oracle.model, torch.zeros(4, 3, dtype=torch.float64), k=7).log_weight.shape
+        torch.Size([7, 4])
+    """
+    check_data(model, x)
+    keys = row_keys(x)
+    block = max(1, min(k, _BLOCK_VALUES // (CHUNK_ROWS * math.prod(x.shape[1:]))))
+    rows = []
+    with evaluation_mode(model), seeded(seed):
+        for start in range(0, len(x), CHUNK_ROWS):
+            part, part_keys = x[start : start + CHUNK_ROWS].to(device_of(model)), keys[start : start + CHUNK_ROWS]
+            blocks = []
+            for first in range(0, k, block):
+                with RowNoise([mix(seed, "diagnose", first, key) for key in part_keys]):
+                    blocks.append(_fields(model, part, min(block, k - first)))
+            rows.append([torch.cat(field) for field in zip(*blocks, strict=True)])
+    # A tensor made in inference mode cannot be used with gradients later; its clone can.
+    z, likelihood, prior, posterior, weight = (torch.cat(field, 1).clone() for field in zip(*rows, strict=True))
+    return Draws(z, likelihood.double(), prior.double(), posterior.double(), weight.double())
+
+
+def _fields(model: Any, x: Tensor, k: int) -> tuple[Tensor, ...]:
+    draw = model.draw(x, None, k)
+    if len(draw.groups) != 1:
+        raise JensenError(f"this diagnosis needs a model with one group of latents; this one has {len(draw.groups)}.")
+    group = draw.groups[0]
+    fields = (group.z, draw.log_likelihood, group.log_prior, group.log_posterior, draw.log_weight)
+    return tuple(field.cpu() for field in fields)
+
+
+def prior_and_posterior(model: Any, x: Tensor) -> tuple[Distribution, Distribution]:
+    r"""The distributions p(z) and q(z|x), the latter of batch shape (B,).
+
+    Raises:
+        JensenError: If the model has no single prior and posterior.
+    """
+    if not (hasattr(model, "prior") and hasattr(model, "posterior")):
+        raise JensenError(
+            f"this diagnosis needs a model with one prior and one posterior; {type(model).__name__} has not both."
+        )
+    return model.prior(), model.posterior(x.to(device_of(model)))
+
+
+def some_rows(x: Tensor, rows: int, seed: int = 0) -> Tensor:
+    r"""A sample of rows without replacement, in their order; all of them where there are no more.
+
+    Arguments:
+        x: Rows, shape (N, \*X).
+        rows: How many.
+        seed: The seed of the choice.
+
+    Example:
+        >>> len(some_rows(torch.zeros(9, 2), 4)), len(some_rows(torch.zeros(9, 2), 40))
+        (4, 9)
+    """
+    return x[row_choice(len(x), rows, seed)]
+
+
+def row_choice(count: int, rows: int, seed: int = 0) -> Tensor:
+    """The numbers of the rows that :func:`some_rows` takes."""
+    if rows >= count:
+        return torch.arange(count)
+    generator = torch.Generator().manual_seed(mix(seed, "rows"))
+    return torch.randperm(count, generator=generator)[:rows].sort().values
