@@ -67,3 +67,37 @@ def test_as_schedule():
     assert schedules.as_schedule(ramp) is ramp
     assert schedules.as_schedule(2)(5) == 2.0
     assert isinstance(ramp, schedules.Schedule)
+
+
+def test_a_sigmoid_is_the_scaled_logistic_curve():
+    ramp = schedules.Sigmoid(0.2, 1.0, steps=10, steepness=4.0)
+
+    def sigma(u):
+        return 1 / (1 + math.exp(-u))
+
+    for t in range(11):
+        share = (sigma(4 * (2 * t / 10 - 1)) - sigma(-4)) / (sigma(4) - sigma(-4))
+        assert ramp(t) == pytest.approx(0.2 + 0.8 * share, abs=1e-12)
+    assert ramp(11) == ramp(10**6) == pytest.approx(1.0)
+    assert ramp.period == 11
+
+
+def test_a_cyclical_schedule_repeats_and_rests_at_its_end():
+    waves = schedules.Cyclical(0.0, 2.0, steps=30, cycles=3, rising=0.5)
+    assert [round(waves(t), 9) for t in (0, 2, 5, 9, 10, 12, 15, 29, 30, 99)] == [0, 0.8, 2, 2, 0, 0.8, 2, 2, 2, 2]
+    assert waves.period == 31
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: schedules.Sigmoid(0.0, 1.0, steps=0),
+        lambda: schedules.Sigmoid(0.0, 1.0, steps=5, steepness=0.0),
+        lambda: schedules.Cyclical(0.0, 1.0, steps=2, cycles=3),
+        lambda: schedules.Cyclical(0.0, 1.0, steps=9, cycles=0),
+        lambda: schedules.Cyclical(0.0, 1.0, steps=9, rising=0.0),
+    ],
+)
+def test_bad_ramps_are_refused(build):
+    with pytest.raises(OptionError, match="got"):
+        build()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "CompositionError",
     "DataError",
     "DeadTermError",
     "FileFormatError",
@@ -30,6 +31,10 @@ class JensenError(Exception):
 
 class OptionError(JensenError):
     """An option or argument has a value that cannot be used; the command line exits with 2."""
+
+
+class CompositionError(OptionError):
+    """Pieces that do not go together; the text gives the mathematical reason."""
 
 
 class DataError(JensenError):

@@ -1,5 +1,26 @@
 """Objectives: from a model and a batch to a loss, a bound and the terms they are made of."""
 
+from .aggregate import DIP, MMD, BetaTCVAE, InverseMultiquadratic, SquaredExponential
 from .elbo import ELBO
+from .gradients import DoublyReparameterised, LeaveOneOut, Reparameterised, StickingTheLanding
+from .importance import CIWAE, IWAE, MIWAE, PIWAE, Renyi
+from .wake_sleep import ReweightedWakeSleep
 
-__all__ = ["ELBO"]
+__all__ = [
+    "CIWAE",
+    "DIP",
+    "ELBO",
+    "IWAE",
+    "MIWAE",
+    "MMD",
+    "PIWAE",
+    "BetaTCVAE",
+    "DoublyReparameterised",
+    "InverseMultiquadratic",
+    "LeaveOneOut",
+    "Renyi",
+    "Reparameterised",
+    "ReweightedWakeSleep",
+    "SquaredExponential",
+    "StickingTheLanding",
+]

@@ -5,12 +5,16 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..distributions import closed_form_kl, kl_per_latent
-from ..errors import JensenError, OptionError
-from ..roles import BoundKind, Estimate, Given, Group, Model
+from ..errors import CompositionError, OptionError
+from ..roles import BoundKind, Draw, Estimate, Given, Group, Model
 from ..schedules import Schedule, as_schedule
 from ..spec import declared
+from .gradients import Estimator, Reparameterised, StickingTheLanding, log_weights
+from .means import PowerMean
 
 __all__ = ["ELBO"]
+
+_MEAN = PowerMean(alpha=1.0)
 
 
 @declared("objectives.ELBO")
@@ -30,11 +34,14 @@ class ELBO:
         beta: The weight β of the KL in the loss: a number or a schedule of the step.
         free_bits: The nats λ per latent below which the KL, averaged over the batch, costs nothing:
             :math:`\sum_j \max(\lambda, \mathrm{mean}_b \mathrm{KL}_{bj})`. Needs latents that factorise.
+        free_bits_per_group: The same for the KL of each whole group of latents, in nats per group.
         closed_form_kl: Use the formula of the KL where one is known; otherwise, and where none is known, the KL is
-            estimated from the same samples.
+            estimated from the same samples. None, the default, means yes where the estimator admits it.
+        estimator: The estimator of the gradient.
 
     Raises:
         OptionError: If an argument is out of range.
+        CompositionError: If the arguments do not go together.
 
     Example:
         >>> import torch
@@ -54,43 +61,88 @@ class ELBO:
         *,
         beta: float | Schedule = 1.0,
         free_bits: float = 0.0,
-        closed_form_kl: bool = True,
+        free_bits_per_group: float = 0.0,
+        closed_form_kl: bool | None = None,
+        estimator: Estimator | None = None,
     ) -> None:
         if k < 1:
             raise OptionError(f"an ELBO needs at least 1 sample; got k={k}.")
         if isinstance(beta, int | float) and not 0 < beta < float("inf"):
             raise OptionError(f"beta must be positive, or the KL would never reach the encoder; got beta={beta}.")
-        if not 0 <= free_bits < float("inf"):
-            raise OptionError(f"free_bits must be zero or positive nats per latent; got {free_bits}.")
+        for name, bits in (("free_bits", free_bits), ("free_bits_per_group", free_bits_per_group)):
+            if not 0 <= bits < float("inf"):
+                raise OptionError(f"{name} must be zero or positive nats; got {bits}.")
+        if free_bits and free_bits_per_group:
+            raise OptionError("give free_bits or free_bits_per_group, not both: one floor would hide the other.")
         self.k = k
         self.beta = as_schedule(beta)
-        self.free_bits = float(free_bits)
-        self.closed_form_kl = closed_form_kl
+        self.free_bits, self.free_bits_per_group = float(free_bits), float(free_bits_per_group)
+        self.estimator = Reparameterised() if estimator is None else estimator
+        self.estimator.check(k)
+        self.closed_form_kl = self.estimator.admits_closed_form if closed_form_kl is None else closed_form_kl
+        self._check_composition()
         self.period = self.beta.period
+
+    def _check_composition(self) -> None:
+        name = type(self.estimator).__name__
+        if self.closed_form_kl and not self.estimator.admits_closed_form:
+            raise CompositionError(
+                f"{name} changes the gradient of the sampled log q(z|x), which a KL by its formula does not contain. "
+                "Use closed_form_kl=False or Reparameterised()."
+            )
+        if self.free_bits and not self.estimator.admits_closed_form:
+            raise CompositionError(
+                f"free_bits counts the KL of each latent by its formula, of which {name} knows nothing. Use "
+                "Reparameterised(), or free_bits_per_group."
+            )
+        if self.free_bits_per_group and not isinstance(self.estimator, Reparameterised | StickingTheLanding):
+            raise CompositionError(
+                f"free_bits_per_group takes a maximum of batch means, which is no function of one example's weights, "
+                f"as {name} needs. Use Reparameterised() or StickingTheLanding()."
+            )
 
     def __call__(self, model: Model, x: Tensor, given: Given | None = None, step: int = 0) -> Estimate:
         draw = model.draw(x, given, self.k)
+        beta = self.beta(step)
+        if isinstance(self.estimator, Reparameterised | StickingTheLanding):
+            return self._in_parts(draw, beta)
+        weighted = -self.estimator(draw, _MEAN, _MEAN, beta)
+        plain = log_weights(draw, [group.log_posterior for group in draw.groups], 1.0)
+        return Estimate(weighted.mean(), plain.mean(0).detach(), {"negative_bound": weighted})
+
+    def _in_parts(self, draw: Draw, beta: float) -> Estimate:
+        """The loss as reconstruction and KL, for estimators whose gradient is that of their value."""
         log_likelihood = draw.log_likelihood.mean(0)
         zero = log_likelihood.new_zeros(())
-        kls = [self._kl(group) for group in draw.groups]
-        charged = [self._floored_kl(group) for group in draw.groups] if self.free_bits else kls
-        terms = {"reconstruction": -log_likelihood, "kl": self.beta(step) * sum(charged, zero)}
+        kls = self._kls(draw)
+        charged = [self._floored(group, kl) for group, kl in zip(draw.groups, kls, strict=True)]
+        terms = {"reconstruction": -log_likelihood, "kl": beta * sum(charged, zero)}
         loss = sum((term.mean() for term in terms.values()), zero)
         return Estimate(loss, log_likelihood - sum(kls, zero), terms)
 
-    def _kl(self, group: Group) -> Tensor:
-        """The KL of a group by its formula, or from the samples, shape (B,)."""
-        kl = closed_form_kl(group.posterior, group.prior) if self.closed_form_kl else None
-        return (group.log_posterior - group.log_prior).mean(0) if kl is None else kl
+    def _kls(self, draw: Draw) -> list[Tensor]:
+        """The KL of each group by its formula or from the samples, each of shape (B,)."""
+        self.estimator.check_draw(draw)
+        kls = []
+        for group in draw.groups:
+            kl = closed_form_kl(group.posterior, group.prior) if self.closed_form_kl else None
+            kls.append((self.estimator.log_posterior(group) - group.log_prior).mean(0) if kl is None else kl)
+        return kls
 
-    def _floored_kl(self, group: Group) -> Tensor:
-        kl = kl_per_latent(group.posterior, group.prior)
-        if kl is None:
-            raise JensenError(
+    def _floored(self, group: Group, kl: Tensor) -> Tensor:
+        """The KL that is charged. Where the batch mean lies below the floor a constant takes its place.
+
+        The mean over the batch is then the sum of max(floor, mean KL), and what lies below gets no gradient.
+        """
+        if self.free_bits_per_group:
+            return kl.where(kl.mean() > self.free_bits_per_group, kl.new_tensor(self.free_bits_per_group))
+        if not self.free_bits:
+            return kl
+        each = kl_per_latent(group.posterior, group.prior)
+        if each is None:
+            raise CompositionError(
                 f"free_bits counts the KL of each latent, which needs a posterior and a prior that factorise; got "
-                f"{group.posterior} and {group.prior}. Use a diagonal posterior, or free_bits=0."
+                f"{group.posterior} and {group.prior}. Use a diagonal posterior, or free_bits_per_group."
             )
-        latents = kl.flatten(1)
-        # Where the batch mean lies below the floor, a constant takes its place: the mean over the batch is then the
-        # sum over latents of max(floor, mean KL), and such latents get no gradient.
+        latents = each.flatten(1)
         return latents.where(latents.mean(0) > self.free_bits, latents.new_tensor(self.free_bits)).sum(1)
