@@ -38,6 +38,7 @@ class Normal(nn.Module):
 
     Example:
         >>> import math
+        >>> from jensen.families import FixedScale
         >>> x, mu, sigma = torch.tensor([0.2, 0.9]), torch.tensor([0.0, 1.0]), 0.5
         >>> log_p = Normal(2, scale=FixedScale(sigma))(mu).log_prob(x)
         >>> mse = (x - mu).square().sum()

@@ -1,0 +1,123 @@
+"""Distributions that torch lacks, against closed forms, quadrature and enumeration."""
+
+import math
+
+import pytest
+import scipy.special
+import scipy.stats
+import torch
+
+from jensen import distributions, families
+
+LOGITS = [sign * size for size in (1e-4, 1e-2, 0.14999, 0.15, 1.0, 20.0, 100.0, 1e4) for sign in (1, -1)] + [0.0]
+both_types = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+
+
+def exact_log_normaliser(a):
+    """log((e^a - 1) / a) in float64, without cancellation."""
+    size = abs(a)
+    if size == 0:
+        return 0.0
+    from_series = math.log(math.fsum(size**n / math.factorial(n + 1) for n in range(30))) if size < 2 else None
+    value = from_series if from_series is not None else size + math.log(-math.expm1(-size)) - math.log(size)
+    return value if a > 0 else value - size
+
+
+@both_types
+@pytest.mark.parametrize("a", LOGITS)
+def test_the_continuous_bernoulli_has_the_right_density(a, dtype):
+    a = float(torch.tensor(a, dtype=dtype))
+    x = torch.tensor([0.0, 0.3, 0.5, 1.0], dtype=dtype)
+    log_prob = distributions.ContinuousBernoulli(torch.tensor(a, dtype=dtype)).log_prob(x).double()
+    exact = a * x.double() - exact_log_normaliser(a)
+    eps = torch.finfo(dtype).eps
+    torch.testing.assert_close(log_prob, exact, rtol=4 * eps, atol=4 * eps + 4e-16 * abs(a))
+
+
+@both_types
+@pytest.mark.parametrize("a", LOGITS)
+def test_the_continuous_bernoulli_integrates_to_one(a, dtype):
+    d = distributions.ContinuousBernoulli(torch.tensor(a, dtype=dtype))
+    x = (torch.linspace(0, 1, 4001, dtype=torch.float64) * min(1.0, 40 / max(abs(a), 1e-9))).to(dtype)
+    # In float32 values near 1 have lost the digits that a far logit needs: the mirror image has the same integral.
+    mirrored = distributions.ContinuousBernoulli(torch.tensor(-abs(a), dtype=dtype)) if abs(a) > 40 else d
+    total = float(torch.trapezoid(mirrored.log_prob(x).double().exp(), x.double()))
+    assert abs(total - 1) < 2e-5
+
+
+@both_types
+@pytest.mark.parametrize("a", LOGITS)
+def test_mean_variance_and_gradient_of_the_continuous_bernoulli(a, dtype):
+    eps = torch.finfo(dtype).eps
+    logits = torch.tensor(a, dtype=dtype, requires_grad=True)
+    d = distributions.ContinuousBernoulli(logits)
+    exact = scipy.stats.truncexpon(b=abs(float(logits.detach()))) if abs(a) >= 0.1 else None
+    if exact is not None:  # scipy's distance from the nearer end, in units of 1/|a|
+        size = abs(float(logits.detach()))
+        below = exact.mean() / size
+        mean, variance = (1 - below if a > 0 else below), exact.var() / size**2
+    else:
+        a = float(logits.detach())
+        mean, variance = 0.5 + a / 12 - a**3 / 720, 1 / 12 - a**2 / 240
+    assert float(d.mean.detach()) == pytest.approx(mean, rel=1e-9 + 60 * eps)
+    assert float(d.variance.detach()) == pytest.approx(variance, rel=1e-6 + 2000 * eps)
+    # The derivative of log p in the logit is x minus the mean, at zero as elsewhere.
+    for x in (0.0, 0.25, 1.0):
+        (slope,) = torch.autograd.grad(distributions.ContinuousBernoulli(logits).log_prob(torch.tensor(x)), logits)
+        assert float(slope) == pytest.approx(x - mean, rel=1e-9, abs=1e-9 + 60 * eps)
+
+
+@both_types
+@pytest.mark.parametrize("a", LOGITS)
+def test_the_inverse_of_the_continuous_bernoulli_gives_back_the_share(a, dtype):
+    d = distributions.ContinuousBernoulli(torch.tensor(a, dtype=dtype))
+    share = torch.linspace(0, 1, 11, dtype=dtype)
+    x = d.icdf(share).double()
+    assert ((x >= 0) & (x <= 1)).all()
+    a = float(d.logits)
+    below = torch.expm1(-abs(a) * (1 - x if a > 0 else x)) / math.expm1(-abs(a)) if a else x
+    # float32 cannot place a value close to 1 more finely than its spacing, times the density there.
+    tolerance = (1e-12 if dtype is torch.float64 else 1e-6) * (1 + abs(a))
+    torch.testing.assert_close(1 - below if a > 0 else below, share.double(), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("df", [1.5, 5.0, 100.0, 1e4])
+def test_the_t_of_single_precision_agrees_with_scipy(df):
+    d = distributions.StudentT(torch.tensor(df), torch.tensor(0.5), torch.tensor(2.0))
+    x = torch.tensor([-20.0, 0.5, 3.0])
+    exact = scipy.stats.t(df, 0.5, 2.0).logpdf(x.double().numpy())
+    torch.testing.assert_close(d.log_prob(x).double(), torch.as_tensor(exact), rtol=2e-6, atol=2e-6)
+
+
+def test_a_mixture_of_discretised_logistics_is_the_sum_of_its_components():
+    torch.manual_seed(0)
+    family = families.DiscretizedLogisticMixture(1, levels=17, components=3)
+    logits, loc, raw = (torch.randn(1, 3, dtype=torch.float64) for _ in range(3))
+    x = distributions.UnitGrid(17).values().double()
+    centres = (torch.arange(3) + 0.5) / 3
+    direct = sum(
+        weight * distributions.DiscretizedLogistic(m + c, distributions.bounded_scale(r - 2), 17).log_prob(x).exp()
+        for weight, m, c, r in zip(logits[0].softmax(0), loc[0], centres, raw[0], strict=True)
+    )
+    torch.testing.assert_close(family.double()(logits, loc, raw).log_prob(x[:, None]).exp(), direct, rtol=1e-7, atol=0)
+
+
+MARGINALS = {
+    "continuous-bernoulli": (families.ContinuousBernoulli(3), torch.rand),
+    "log-normal": (families.LogNormal(3, families.PredictedScale()), lambda *s: torch.randn(*s).mul(0.5).exp()),
+    "mixture": (families.DiscretizedLogisticMixture(3, 17, 4), lambda *s: torch.randint(0, 17, s) / 16),
+    "student": (families.StudentT(3, families.PredictedScale(), degrees=50.0), torch.randn),
+}
+
+
+@pytest.mark.parametrize("name", MARGINALS)
+def test_training_starts_near_the_mean_of_the_data(name):
+    family, draw = MARGINALS[name]
+    torch.manual_seed(0)
+    x = draw(4000, 3) * (torch.tensor([1.0, 0.5, 1.0]) if name != "mixture" else 1)
+    parameters = family.marginal(x)
+    assert [p.shape for p in parameters] == [torch.Size(s) for s in family.parameter_shapes]
+    mean = family(*parameters).mean.detach()
+    assert ((mean - x.mean(0)).abs() < 0.05 * x.std(0) + 0.02).all()
+    constant = family.marginal(torch.ones(10, 3))  # a dimension that never varies
+    assert all(p.isfinite().all() for p in constant)
