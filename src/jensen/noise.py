@@ -87,6 +87,8 @@ class RowNoise(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
+        if kwargs.get("generator") is not None:  # of rows further in
+            return func(*args, **kwargs)
         if func in _FROM_TENSORS:
             return self._from_tensors(func, args, kwargs)
         if func in _LIKE:

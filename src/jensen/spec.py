@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .errors import JensenError, SpecError
 
-__all__ = ["Declaration", "Spec", "build", "declaration_of", "declared", "describe", "own_names"]
+__all__ = ["Declaration", "Spec", "adopt", "build", "declaration_of", "declare", "declared", "describe", "own_names"]
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -144,6 +144,16 @@ def _bind(
 def declaration_of(value: object) -> Declaration | None:
     """The declaration of an object, or None where its class or builder carries no :func:`declared`."""
     return cast(Declaration | None, getattr(value, "_declaration", None))
+
+
+def adopt(name: str, factory: Callable[..., Any]) -> None:
+    """Lets files name a constructor that cannot be marked, such as one of torch's distributions."""
+    _OWN[name] = factory
+
+
+def declare(value: object, name: str, arguments: dict[str, Any]) -> None:
+    """Remembers on an object which adopted constructor builds it, and from what."""
+    object.__setattr__(value, "_declaration", Declaration(name, _OWN[name], arguments))
 
 
 def own_names() -> Mapping[str, Callable[..., Any]]:
