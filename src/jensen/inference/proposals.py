@@ -1,0 +1,271 @@
+"""Importance sampling with any proposal, and how much better one proposal is than another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Size, Tensor, nn
+from torch.distributions import Distribution, constraints
+
+from ..errors import JensenError, NonFiniteError, OptionError, ShapeError
+from ..evaluation import Bounds, check_data, device_of, evaluation_mode, in_chunks, summarise
+from ..noise import RowNoise, mix, row_keys
+from ..numbers import Number, mean_and_se
+from ..roles import Posterior
+
+__all__ = ["Efficiency", "Proposal", "Weighted", "efficiency", "importance"]
+
+Proposal = Distribution | Posterior
+"""Where z is drawn: a distribution with batch shape (), such as a prior, or a module from x to one."""
+
+_BLOCK_SAMPLES = 32
+
+
+@dataclass(frozen=True)
+class Weighted:
+    r"""Log-weights of K draws for each row, and the bound on log p(x) that they give.
+
+    .. math:: \log \frac1K \sum_k w_k \quad \text{or, where } E[w] = 1 / p(x), \quad -\log \frac1K \sum_k w_k
+
+    The first is in expectation below log p(x), the second above.
+
+    Arguments:
+        log_weight: The log-weights, shape (K, N), float64, nats.
+        keys: The content key of each row; rows with equal keys share their noise.
+        kind: ``lower`` for weights with mean p(x), ``upper`` for those with mean 1 / p(x).
+        measure: Whether p(x) is a mass or a density.
+    """
+
+    log_weight: Tensor
+    keys: list[int]
+    kind: Literal["lower", "upper"]
+    measure: Literal["mass", "density"]
+
+    @property
+    def k(self) -> int:
+        """The number of draws K."""
+        return len(self.log_weight)
+
+    @cached_property
+    def log_likelihood(self) -> Tensor:
+        """The bound on log p(x) of each row, shape (N,), nats."""
+        log_mean = self.log_weight.logsumexp(0) - math.log(self.k)
+        return log_mean if self.kind == "lower" else -log_mean
+
+    @cached_property
+    def ess(self) -> Tensor:
+        r"""The effective sample size :math:`(\sum w)^2 / \sum w^2` of each row, shape (N,)."""
+        return torch.exp(2 * self.log_weight.logsumexp(0) - (2 * self.log_weight).logsumexp(0))
+
+    @cached_property
+    def variance(self) -> Tensor:
+        """The Monte Carlo variance of ``log_likelihood`` by the delta method, shape (N,); unknown for one draw."""
+        if self.k == 1:
+            return torch.full_like(self.ess, math.nan)
+        # var(log mean w) = var(w) / (k mean(w)^2).
+        return (1 / self.ess - 1 / self.k).clamp(min=0) * self.k / (self.k - 1)
+
+    def number(self, split: str = "test") -> Number:
+        """The mean over rows, with both its errors."""
+        unknown = torch.full_like(self.ess, math.nan)
+        scores = Bounds(
+            self.log_weight.mean(0), self.log_likelihood, unknown, self.variance, self.ess, self.keys, self.k
+        )
+        kind, measure = self.kind, self.measure
+        return summarise(self.log_likelihood, self.variance, scores, kind=kind, measure=measure, split=split)
+
+
+def importance(model: Any, x: Tensor, proposal: Proposal, *, k: int = 1000, seed: int = 0) -> Weighted:
+    r"""Importance sampling of log p(x) with any proposal r(z) or r(z|x).
+
+    .. math:: \log p(x) \ge E \log \frac1K \sum_k w_k, \quad w_k = \frac{p(x, z_k)}{r(z_k|x)}, \quad z_k \sim r
+
+    The noise of a row depends on its content and the seed alone. All K log-weights of each row are kept.
+
+    References:
+        Rezende, Mohamed, Wierstra (2014), Stochastic backpropagation and approximate inference in deep generative
+        models, appendix E. Burda, Grosse, Salakhutdinov (2016), Importance weighted autoencoders.
+
+    Arguments:
+        model: A model.
+        x: Rows in the values that the model sees, shape (N, \*X).
+        proposal: ``model.posterior`` or another module from x to a distribution, or a distribution such as
+            ``model.prior()``. It must cover the posterior p(z|x).
+        k: The number of draws K for each row.
+        seed: The seed of the noise.
+
+    Raises:
+        OptionError: If ``k`` is not positive, or the proposal is not of these kinds.
+        DataError: If the rows cannot be scored.
+        NonFiniteError: If a log-weight is not a number, or infinitely large.
+
+    Example:
+        >>> from jensen import testing
+        >>> oracle = testing.LinearGaussian(torch.eye(3)[:, :2], noise=0.5)
+        >>> x = torch.zeros(4, 3, dtype=torch.float64)
+        >>> torch.allclose(importance(oracle.model, x, oracle.model.posterior, k=7).log_likelihood,
+        ...                oracle.log_evidence(x))
+        True
+    """
+    if k < 1:
+        raise OptionError(f"importance sampling needs at least 1 draw; got k={k}.")
+    check_data(model, x)
+
+    def log_weights(rows: Tensor) -> Tensor:
+        keys = row_keys(rows)
+        rows = rows.to(device_of(model))
+        distribution = proposed(proposal, rows)
+        blocks = []
+        for begin in range(0, k, _BLOCK_SAMPLES):
+            with RowNoise([mix(seed, "importance", begin, key) for key in keys]):
+                z = drawn(distribution, min(_BLOCK_SAMPLES, k - begin), len(rows))
+            blocks.append((model.log_joint(rows, z) - distribution.log_prob(z)).double().cpu())
+        return torch.cat(blocks).T
+
+    with evaluation_mode(model):
+        log_weight = in_chunks(log_weights, x).T
+    check_weights(log_weight)
+    return Weighted(log_weight, row_keys(x), "lower", measure_of(model))
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """How many times more one proposal gives than another at equal K.
+
+    Arguments:
+        ess: The ratio of effective sample sizes, a geometric mean over rows.
+        ess_se: The standard error over rows of its logarithm.
+        variance: The inverse ratio of the Monte Carlo variances of log p(x), averaged over rows.
+    """
+
+    ess: float
+    ess_se: float
+    variance: float
+
+    def __str__(self) -> str:
+        return f"{self.ess:.3g} times the effective samples, 1/{self.variance:.3g} of the variance"
+
+
+def efficiency(first: Weighted, second: Weighted) -> Efficiency:
+    r"""How much more efficient the first proposal is than the second, from equally many draws for the same rows.
+
+    .. math:: \exp \mathrm{mean}_n \log \frac{\mathrm{ESS}_n}{\mathrm{ESS}'_n}, \quad
+        \frac{\sum_n \mathrm{var}'_n}{\sum_n \mathrm{var}_n}
+
+    An effective sample size is at least 1 and both are estimated from the draws, so a proposal that misses the
+    posterior looks better than it is: where the second one fails, both ratios are too small.
+
+    Arguments:
+        first: The weights of one proposal.
+        second: Those of another.
+
+    Raises:
+        ShapeError: If rows or K differ.
+
+    Example:
+        >>> from jensen import testing
+        >>> model = testing.LinearGaussian(torch.eye(3)[:, :2], noise=0.5).model
+        >>> x = torch.ones(4, 3, dtype=torch.float64)
+        >>> q, p = (importance(model, x, r, k=50) for r in (model.posterior, model.prior()))
+        >>> efficiency(q, p).ess > 2
+        True
+    """
+    if first.keys != second.keys or first.k != second.k:
+        raise ShapeError(
+            f"efficiencies compare at equal K on the same rows; got K={first.k} for {len(first.keys)} rows against "
+            f"K={second.k} for {len(second.keys)} rows, {'the same' if first.keys == second.keys else 'other'} rows."
+        )
+    log_ratio, se = mean_and_se(first.ess.log() - second.ess.log())
+    least = torch.finfo(torch.float64).eps
+    ratio = float(second.variance.sum() / first.variance.sum().clamp(min=least))
+    return Efficiency(math.exp(log_ratio), se, ratio)
+
+
+@contextmanager
+def differentiable(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, where a gradient in z can be asked for by ``torch.enable_grad``."""
+    with evaluation_mode(model), torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+def proposed(proposal: Proposal, rows: Tensor) -> Distribution:
+    """The distribution of z for some rows, batch shape () or (B,).
+
+    Raises:
+        OptionError: If the proposal is neither a distribution for all rows nor a module from rows to one.
+    """
+    if not isinstance(proposal, Distribution) and not callable(proposal):
+        raise OptionError(
+            f"a proposal is a distribution or a module from x to one; got {type(proposal).__name__}. For the prior "
+            "pass model.prior(), for the encoder model.posterior."
+        )
+    distribution = proposal if isinstance(proposal, Distribution) else proposal(rows)
+    if not isinstance(distribution, Distribution):
+        raise OptionError(f"the proposal gave a {type(distribution).__name__}; expected a distribution of z.")
+    allowed: Sequence[tuple[int, ...]] = [()] if isinstance(proposal, Distribution) else [(), (len(rows),)]
+    if tuple(distribution.batch_shape) not in allowed:
+        raise OptionError(
+            f"the proposal has batch shape {tuple(distribution.batch_shape)}; expected () for a distribution of all "
+            "rows. For one that depends on the row pass a module from x to it, such as model.posterior."
+        )
+    return distribution
+
+
+def drawn(distribution: Distribution, k: int, rows: int) -> Tensor:
+    r"""K draws for each row, shape (K, B, \*Z)."""
+    z: Tensor = distribution.sample(Size((k,) if distribution.batch_shape else (k, rows)))
+    return z
+
+
+def check_unconstrained(distribution: Distribution, role: str) -> None:
+    """Checks that every real vector is a value of z, as methods that follow gradients through z need.
+
+    Raises:
+        JensenError: If z is discrete or constrained, or its distribution does not say.
+    """
+    name = type(distribution).__name__
+    try:
+        support = distribution.support
+    except NotImplementedError:
+        support = None
+    if support is None:
+        raise JensenError(
+            f"annealing and Hamiltonian Monte Carlo need a z that is any real vector; {role}, a {name}, does not "
+            "declare its support. Give it `support = torch.distributions.constraints.real_vector` where that holds."
+        )
+    plain = support
+    while not isinstance(plain, type(constraints.real)) and hasattr(plain, "base_constraint"):
+        plain = plain.base_constraint
+    if isinstance(plain, type(constraints.real)):
+        return
+    why = "z is discrete and has no gradient" if support.is_discrete else "a step along a gradient would leave it"
+    raise JensenError(
+        f"annealing and Hamiltonian Monte Carlo need a z that is any real vector; {role}, a {name}, has the support "
+        f"{support}, and {why}. Use jensen.log_likelihood or inference.importance, which need no gradient in z."
+    )
+
+
+def check_weights(log_weight: Tensor) -> None:
+    """Checks that no log-weight is nan or infinitely large.
+
+    Raises:
+        NonFiniteError: If one is.
+    """
+    wrong = log_weight.isnan() | (log_weight == math.inf)
+    if wrong.any():
+        draw, row = wrong.nonzero()[0].tolist()
+        raise NonFiniteError(
+            f"log-weight {draw} of row {row} is {float(log_weight[draw, row])}, which no density gives: the model's "
+            "parameters are not finite, or so large that its densities overflow."
+        )
+
+
+def measure_of(model: Any) -> Literal["mass", "density"]:
+    """Whether p(x) is a mass or a density."""
+    return getattr(model.likelihood, "measure", "density")
