@@ -1,8 +1,46 @@
 """Is a model any good, and what limits it: each part of the answer is a function of draws, of arrays or of a model."""
 
 from .aggregate import Aggregate
+from .calibration import Calibration, simulated, simulation_calibration
+from .collapse import LatentUse, latent_use
+from .disentanglement import Disentanglement, InformationGap, dci, mutual_information_gap
 from .draws import Draws, draws_of
+from .gradients import GradientNoise, gradient_noise, least_noisy
 from .measured import Measured, mean_of
+from .prior_gap import PriorGap, prior_gap
+from .representation import LabelProbe, probe_labels
+from .scale import PosteriorScale, posterior_scale
 from .surgery import Surgery, elbo_surgery, quadrature_surgery
+from .weights import WeightReport, jackknife, weigh
 
-__all__ = ["Aggregate", "Draws", "Measured", "Surgery", "draws_of", "elbo_surgery", "mean_of", "quadrature_surgery"]
+__all__ = [
+    "Aggregate",
+    "Calibration",
+    "Disentanglement",
+    "Draws",
+    "GradientNoise",
+    "InformationGap",
+    "LabelProbe",
+    "LatentUse",
+    "Measured",
+    "PosteriorScale",
+    "PriorGap",
+    "Surgery",
+    "WeightReport",
+    "dci",
+    "draws_of",
+    "elbo_surgery",
+    "gradient_noise",
+    "jackknife",
+    "latent_use",
+    "least_noisy",
+    "mean_of",
+    "mutual_information_gap",
+    "posterior_scale",
+    "prior_gap",
+    "probe_labels",
+    "quadrature_surgery",
+    "simulated",
+    "simulation_calibration",
+    "weigh",
+]

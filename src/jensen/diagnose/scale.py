@@ -1,0 +1,125 @@
+"""Would the bound rise if every posterior were wider, or narrower?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import JensenError
+from ..evaluation import device_of, evaluation_mode
+from ..noise import mix
+from .aggregate import Aggregate
+from .collapse import decoded_log_likelihood
+from .draws import draws_of
+from .measured import Measured
+
+__all__ = ["PosteriorScale", "posterior_scale"]
+
+_SCALES = tuple(math.exp(0.1 * step) for step in range(-12, 13, 2))
+_RESAMPLES = 400
+
+
+@dataclass(frozen=True)
+class PosteriorScale:
+    """The one factor on all posterior deviations under which the bound is highest.
+
+    Arguments:
+        best: The factor; 1 where the posterior is as wide as it should be.
+        log_error: The standard error of its logarithm, by bootstrap over rows.
+        gain: What the ELBO would gain by it.
+        scales: The factors that were tried.
+        elbo: The ELBO at each, less that at factor 1, nats.
+    """
+
+    best: float
+    log_error: float
+    gain: Measured
+    scales: tuple[float, ...]
+    elbo: tuple[float, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The numbers as plain data."""
+        return {
+            "best": self.best,
+            "log_error": self.log_error,
+            "gain": self.gain.to_json(),
+            "scales": list(self.scales),
+            "elbo": list(self.elbo),
+        }
+
+
+def posterior_scale(model: Any, x: Tensor, *, k: int = 16, seed: int = 0) -> PosteriorScale:
+    r"""Stretches every q(z|x) about its mean by one factor s and finds the s of the highest ELBO.
+
+    With :math:`z_s = \mu + s (z - \mu)` the stretched posterior has :math:`\log q_s(z_s) = \log q(z) - D \log s`. At
+    the optimum of a trained posterior the bound has no slope in s, so the best factor is close to 1.
+
+    Arguments:
+        model: A model with one prior and one posterior over all of :math:`R^D`.
+        x: Rows in the values that the model sees, shape (N, \*X).
+        k: The number of draws for each row, the same for all factors.
+        seed: The seed of the draws.
+
+    Raises:
+        JensenError: If the latents are discrete or bounded.
+
+    Example:
+        >>> from jensen import testing
+        >>> oracle = testing.LinearGaussian(torch.eye(3)[:, :2], noise=0.5)
+        >>> found = posterior_scale(oracle.model, torch.randn(50, 3).double())
+        >>> abs(found.best - 1) < 0.1
+        True
+    """
+    q = Aggregate(model, x)
+    if not _unbounded(q.parts[0].support):
+        raise JensenError(f"only latents over all real numbers can be stretched; the posterior is {q.parts[0]}.")
+    draws = draws_of(model, x, k=k, seed=seed)
+    with torch.inference_mode():
+        mean = torch.cat([part.mean.cpu() for part in q.parts]).clone()
+    size = mean[0].numel()
+    columns = []
+    for scale in _SCALES:
+        z = mean + scale * (draws.z - mean)
+        with evaluation_mode(model):
+            log_prior = model.prior().log_prob(z.to(device_of(model))).double().cpu().clone()
+        log_weight = decoded_log_likelihood(model, x, z) + log_prior - draws.log_posterior
+        columns.append(log_weight.mean(0) + size * math.log(scale))
+    table = torch.stack(columns, 1)
+    return _best(table - table[:, [_SCALES.index(1.0)]], seed)
+
+
+def _unbounded(support: Any) -> bool:
+    base = getattr(support, "base_constraint", support)
+    return support is not None and not support.is_discrete and type(base).__name__ in ("_Real", "_RealVector")
+
+
+def _best(table: Tensor, seed: int) -> PosteriorScale:
+    """The best factor from the gains of each row at each factor, shape (N, S)."""
+    generator = torch.Generator().manual_seed(mix(seed, "bootstrap"))
+    picks = torch.randint(len(table), (_RESAMPLES, len(table)), generator=generator)
+    resampled = torch.stack([table[pick].mean(0) for pick in picks])
+    log_scale, gain = _peak(table.mean(0, keepdim=True))
+    log_scales, gains = _peak(resampled)
+    return PosteriorScale(
+        best=math.exp(float(log_scale)),
+        log_error=float(log_scales.std()),
+        gain=Measured(float(gain), float(gains.std())),
+        scales=_SCALES,
+        elbo=tuple(table.mean(0).tolist()),
+    )
+
+
+def _peak(curves: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each curve over the logarithm of the factor is highest, by a parabola through its three highest points."""
+    axis = torch.tensor([math.log(scale) for scale in _SCALES], dtype=torch.float64)
+    top = curves.argmax(1).clamp(1, len(axis) - 2)
+    left, middle, right = (curves.gather(1, (top + shift)[:, None])[:, 0] for shift in (-1, 0, 1))
+    bend = left - 2 * middle + right
+    shift = (0.5 * (left - right) / bend.clamp(max=-1e-12)).clamp(-1, 1)
+    log_scale = axis[top] + shift * (axis[1] - axis[0])
+    gain = middle - 0.25 * (left - right) * shift
+    return log_scale, torch.maximum(gain, torch.zeros_like(gain))

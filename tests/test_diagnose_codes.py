@@ -1,0 +1,83 @@
+"""Codes beside labels and factors."""
+
+import pytest
+import torch
+
+from jensen.diagnose import dci, mutual_information_gap, probe_labels
+from jensen.errors import DataError
+
+
+def blobs(n=300, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(3, (n,), generator=generator)
+    return torch.randn(n, 2, generator=generator) + 6 * torch.nn.functional.one_hot(labels, 3)[:, :2], labels
+
+
+def test_separate_labels_are_read_and_permuted_ones_are_not():
+    codes, labels = blobs()
+    found = probe_labels(codes[:200], labels[:200], codes[200:], labels[200:])
+    assert found.linear.value > 0.95 and found.neighbours.value > 0.95 and found.above_chance()
+    mixed = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))]
+    found = probe_labels(codes[:200], mixed[:200], codes[200:], mixed[200:])
+    assert not found.above_chance() and found.chance < 0.5
+
+
+def test_neighbours_see_what_a_line_does_not():
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.randn(2000, 2, generator=generator)
+    labels = (codes.prod(1) > 0).long()
+    found = probe_labels(codes[:1000], labels[:1000], codes[1000:], labels[1000:])
+    assert found.linear.value < 0.6 and found.neighbours.value > 0.9
+    assert found.best == found.neighbours
+
+
+def test_units_do_not_matter_and_bad_labels_are_refused():
+    codes, labels = blobs()
+    plain, scaled = (probe_labels(c[:200], labels[:200], c[200:], labels[200:]) for c in (codes, codes * 1e4 + 3))
+    assert plain == scaled
+    with pytest.raises(DataError, match="one label a row"):
+        probe_labels(codes, labels[:5], codes, labels)
+    with pytest.raises(DataError, match="the same"):
+        probe_labels(codes, torch.zeros_like(labels), codes, labels)
+
+
+def grid(copies=1):
+    return torch.cartesian_prod(torch.arange(4), torch.arange(5)).repeat(copies, 1)
+
+
+def test_the_information_gap_of_known_codes():
+    factors = grid()
+    assert mutual_information_gap(factors.double(), factors).gap == pytest.approx(1.0)
+    twice = torch.cat([factors, factors], 1).double()
+    assert mutual_information_gap(twice, factors).gap == pytest.approx(0.0, abs=1e-12)
+    found = mutual_information_gap(torch.cat([factors, torch.zeros(20, 1)], 1).double(), factors)
+    assert found.information[:2].diagonal().tolist() == pytest.approx([1.3862943611, 1.6094379124])
+    assert found.information[2].abs().max() < 1e-12
+    # One latent that is the sum of both factors carries some of each.
+    assert 0 < mutual_information_gap(factors.sum(1, keepdim=True).double(), factors).gap < 1
+
+
+def test_dci_of_known_codes():
+    factors = grid(20)
+    assert dci(factors.double(), factors).disentanglement > 0.99
+    turn = torch.tensor([[1.0, -1.0], [1.0, 1.0]], dtype=torch.float64) / 2**0.5
+    turned = dci(factors.double() @ turn, factors)
+    assert turned.disentanglement < 0.7 and turned.completeness < 0.7
+    # Two factors in one latent: complete, not disentangled.
+    noise = torch.randn(len(factors), 1, generator=torch.Generator().manual_seed(0)).double()
+    both = dci(torch.cat([(factors[:, :1] * 5 + factors[:, 1:]).double(), noise], 1), factors)
+    assert both.completeness > 0.8 and both.disentanglement < 0.3
+
+
+def test_factors_that_do_not_fit_are_refused():
+    factors = grid()
+    for wrong, match in (
+        (factors[:3], "shape"),
+        (factors.double(), "whole numbers"),
+        (factors - 1, "whole numbers"),
+        (factors * torch.tensor([0, 1]), "factor 0"),
+    ):
+        with pytest.raises(DataError, match=match):
+            mutual_information_gap(grid().double(), wrong)
+    with pytest.raises(DataError, match="at least 20"):
+        dci(grid()[:10].double(), torch.randint(2, (10, 2), generator=torch.Generator().manual_seed(0)))
