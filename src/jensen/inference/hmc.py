@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -158,28 +159,27 @@ def _sample(
         chain, row = wrong.nonzero()[0].tolist()
         value = float(point.log_density[0][chain, row])
         raise NonFiniteError(f"the log-density is {value} at the start of chain {chain} of row {row}; start elsewhere.")
-    rows = start.shape[1]
     scale = torch.ones_like(start[0])
-    step = torch.full((rows,), 0.1, dtype=torch.float64, device=start.device)
+    step = torch.full((start.shape[1],), 0.1, dtype=torch.float64, device=start.device)
 
     def run(point: Point, step: Tensor) -> tuple[Point, Tensor]:
         point, probability = transition(densities, point, (1.0,), step, leapfrogs=leapfrogs, noise=noise, scale=scale)
         return point, probability.mean(0)
 
-    first = warmup // 2
-    for length in (first, warmup - first):
-        adapted, seen = _DualAveraging(step, target), list[Tensor]()
-        for index in range(length):
-            point, accepted = run(point, adapted.log_step.exp())
+    def adapt(point: Point, step: Tensor, count: int) -> tuple[Tensor, list[Point]]:
+        adapted, seen = _DualAveraging(step, target), deque([point], maxlen=count // 2)
+        for _ in range(count):
+            point, accepted = run(seen[-1], adapted.log_step.exp())
             adapted.update(accepted)
-            if index >= length // 2 and length == first:
-                seen.append(point.z)
-        step = adapted.average.exp()
-        if length == first:
-            scale = _spread(seen)
-            # The step size was in units of z; it is now in units of its scale.
-            step = step / scale.double().flatten(1).log().mean(1).exp()
-    kept, total = [], torch.zeros_like(step)
+            seen.append(point)
+        return adapted.average.exp(), list(seen)
+
+    first = warmup // 2
+    step, seen = adapt(point, step, first)
+    scale = _spread([point.z for point in seen])
+    # The step size was in units of z; from here on it is in units of its scale.
+    step, seen = adapt(seen[-1], step / scale.double().flatten(1).log().mean(1).exp(), warmup - first)
+    point, kept, total = seen[-1], list[Tensor](), torch.zeros_like(step)
     for _ in range(draws):
         point, accepted = run(point, step)
         kept.append(point.z)

@@ -219,7 +219,14 @@ def proposed(proposal: Proposal, rows: Tensor) -> Distribution:
 
 def drawn(distribution: Distribution, k: int, rows: int) -> Tensor:
     r"""K draws for each row, shape (K, B, \*Z)."""
-    z: Tensor = distribution.sample(Size((k,) if distribution.batch_shape else (k, rows)))
+    if distribution.batch_shape:
+        z: Tensor = distribution.sample(Size((k,)))
+        return z
+    try:
+        # So that whatever a draw is made of has the rows as a dimension, and each row its own noise.
+        z = distribution.expand(Size((rows,))).sample(Size((k,)))
+    except NotImplementedError:
+        z = distribution.sample(Size((k, rows)))
     return z
 
 
