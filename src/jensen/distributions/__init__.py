@@ -2,19 +2,32 @@
 
 from .continuous_bernoulli import ContinuousBernoulli
 from .detach import detached
+from .discrete import OneHot, OneHotCategorical, StraightThroughBernoulli, StraightThroughCategorical
 from .divergence import closed_form_kl, kl_per_latent
 from .grid import BinnedCategorical, DiscretizedLogistic, UnitGrid
+from .lowrank import LowRankNormal
+from .mixture import NormalMixture
 from .normal import RowwiseNormal, diagonal_normal
 from .scale import bounded_scale, unbounded_scale
+from .sphere import PowerSpherical, UniformSphere, UnitSphere
 from .student import StudentT
 
 __all__ = [
     "BinnedCategorical",
     "ContinuousBernoulli",
     "DiscretizedLogistic",
+    "LowRankNormal",
+    "NormalMixture",
+    "OneHot",
+    "OneHotCategorical",
+    "PowerSpherical",
     "RowwiseNormal",
+    "StraightThroughBernoulli",
+    "StraightThroughCategorical",
     "StudentT",
+    "UniformSphere",
     "UnitGrid",
+    "UnitSphere",
     "bounded_scale",
     "closed_form_kl",
     "detached",

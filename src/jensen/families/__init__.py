@@ -5,6 +5,8 @@ from .binary import Bernoulli
 from .binned import Categorical, DiscretizedLogistic
 from .binned_mixture import DiscretizedLogisticMixture
 from .continuous import ContinuousBernoulli, LogNormal, StudentT
+from .discrete import OneHotCategorical, StraightThroughBernoulli, StraightThroughCategorical
+from .latent import LowRankNormal, NormalMixture, PowerSpherical
 from .normal import FullNormal, Normal
 from .scales import FixedScale, PerDimensionScale, PredictedScale, Scale, SharedScale
 
@@ -18,11 +20,17 @@ __all__ = [
     "FixedScale",
     "FullNormal",
     "LogNormal",
+    "LowRankNormal",
     "Measure",
     "Normal",
+    "NormalMixture",
+    "OneHotCategorical",
     "PerDimensionScale",
+    "PowerSpherical",
     "PredictedScale",
     "Scale",
     "SharedScale",
+    "StraightThroughBernoulli",
+    "StraightThroughCategorical",
     "StudentT",
 ]
