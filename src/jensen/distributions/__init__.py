@@ -4,6 +4,7 @@ from .continuous_bernoulli import ContinuousBernoulli
 from .detach import detached
 from .discrete import OneHot, OneHotCategorical, StraightThroughBernoulli, StraightThroughCategorical
 from .divergence import closed_form_kl, kl_per_latent
+from .flow import ForwardFlow, InverseFlow
 from .grid import BinnedCategorical, DiscretizedLogistic, UnitGrid
 from .lowrank import LowRankNormal
 from .mixture import NormalMixture
@@ -16,6 +17,8 @@ __all__ = [
     "BinnedCategorical",
     "ContinuousBernoulli",
     "DiscretizedLogistic",
+    "ForwardFlow",
+    "InverseFlow",
     "LowRankNormal",
     "NormalMixture",
     "OneHot",

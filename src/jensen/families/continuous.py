@@ -111,7 +111,8 @@ class StudentT(_LocationScale):
         shape: int | Sequence[int],
         scale: Scale | None = None,
         degrees: float = 5.0,
-        learned: bool = True,  # noqa: FBT001, FBT002 (files name it)
+        *,
+        learned: bool = True,
     ) -> None:
         super().__init__(shape, scale)
         if not 1.001 <= degrees <= 5000:
