@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         numbers,
         objectives,
         pictures,
+        posteriors,
         priors,
         recipe,
         roles,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         train,
     )
     from .conditional import Conditional
+    from .diagnose import check
     from .errors import JensenError
     from .evaluation import elbo, log_likelihood
     from .fitted import Evaluation, Fitted, evaluate
@@ -54,6 +56,7 @@ _NAMES = {
     "Number": "numbers",
     "Run": "run",
     "VAE": "model",
+    "check": "diagnose",
     "compare": "run",
     "declared": "spec",
     "elbo": "evaluation",
@@ -81,6 +84,7 @@ _MODULES = (
     "numbers",
     "objectives",
     "pictures",
+    "posteriors",
     "priors",
     "recipe",
     "roles",

@@ -2,11 +2,16 @@
 
 from .aggregate import Aggregate
 from .calibration import Calibration, simulated, simulation_calibration
+from .checking import check
 from .collapse import LatentUse, latent_use
 from .disentanglement import Disentanglement, InformationGap, dci, mutual_information_gap
 from .draws import Draws, draws_of
+from .faults import objective_faults, weight_faults
+from .findings import Finding
+from .gaps import GapSplit, InferenceGaps, inference_gaps, split_gap
 from .gradients import GradientNoise, gradient_noise, least_noisy
 from .measured import Measured, mean_of
+from .page import Page
 from .prior_gap import PriorGap, prior_gap
 from .representation import LabelProbe, probe_labels
 from .scale import PosteriorScale, posterior_scale
@@ -18,29 +23,38 @@ __all__ = [
     "Calibration",
     "Disentanglement",
     "Draws",
+    "Finding",
+    "GapSplit",
     "GradientNoise",
+    "InferenceGaps",
     "InformationGap",
     "LabelProbe",
     "LatentUse",
     "Measured",
+    "Page",
     "PosteriorScale",
     "PriorGap",
     "Surgery",
     "WeightReport",
+    "check",
     "dci",
     "draws_of",
     "elbo_surgery",
     "gradient_noise",
+    "inference_gaps",
     "jackknife",
     "latent_use",
     "least_noisy",
     "mean_of",
     "mutual_information_gap",
+    "objective_faults",
     "posterior_scale",
     "prior_gap",
     "probe_labels",
     "quadrature_surgery",
     "simulated",
     "simulation_calibration",
+    "split_gap",
     "weigh",
+    "weight_faults",
 ]

@@ -1,0 +1,163 @@
+"""How far the bound is from log p(x), split into its causes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import DataError
+from ..model import VAE
+from ..noise import mix
+from ..posteriors import Refined
+from .draws import draws_of
+from .measured import Measured, mean_of
+
+__all__ = ["GapSplit", "InferenceGaps", "inference_gaps", "split_gap"]
+
+BIASES = {
+    "approximation": "too small where log p(x) is bounded loosely, too large where the search stops early",
+    "amortisation": "too small where the search stops early, or finds only a local optimum",
+    "generalisation": "of the encoder and the decoder together: between rows that training saw and rows it did not",
+}
+"""What biases each gap, in a line."""
+
+
+@dataclass(frozen=True)
+class GapSplit:
+    r"""The gap between log p(x) and the ELBO of an encoder over some rows, nats.
+
+    .. math:: \log p(x) - L[q_\phi] = (\log p(x) - L[q^*]) + (L[q^*] - L[q_\phi])
+
+    Arguments:
+        log_p: The best lower bound on log p(x).
+        best: The ELBO of the best member :math:`q^*` of the posterior family for each row.
+        encoder: The ELBO of the encoder's posterior.
+        approximation: The first difference, the cost of the family.
+        amortisation: The second, the cost of the encoder.
+        n: The number of rows.
+    """
+
+    log_p: Measured
+    best: Measured
+    encoder: Measured
+    approximation: Measured
+    amortisation: Measured
+    n: int
+
+    def shifted(self, nats: float) -> GapSplit:
+        """The same in other units of x: every log-density rises by a constant, and differences stay."""
+        log_p, best, encoder = (
+            replace(part, value=part.value + nats) for part in (self.log_p, self.best, self.encoder)
+        )
+        return replace(self, log_p=log_p, best=best, encoder=encoder)
+
+    def to_json(self) -> dict[str, Any]:
+        """The numbers as plain data."""
+        names = ("log_p", "best", "encoder", "approximation", "amortisation")
+        return {**{name: getattr(self, name).to_json() for name in names}, "n": self.n}
+
+
+@dataclass(frozen=True)
+class InferenceGaps:
+    """The gap on rows that the model was trained on and on held-out rows.
+
+    Arguments:
+        train: On training rows; None where there are none.
+        held_out: On held-out rows.
+        generalisation: The ELBO on training rows less that on held-out rows; None likewise.
+    """
+
+    train: GapSplit | None
+    held_out: GapSplit
+    generalisation: Measured | None
+
+    def shifted(self, nats: float) -> InferenceGaps:
+        """The same in other units of x."""
+        train = None if self.train is None else self.train.shifted(nats)
+        return replace(self, train=train, held_out=self.held_out.shifted(nats))
+
+    def to_json(self) -> dict[str, Any]:
+        """The numbers as plain data, with what biases each."""
+        return {
+            "train": None if self.train is None else self.train.to_json(),
+            "held_out": self.held_out.to_json(),
+            "generalisation": None if self.generalisation is None else self.generalisation.to_json(),
+            "biases": BIASES,
+        }
+
+
+def split_gap(log_p: Tensor, best: Tensor, encoder: Tensor) -> GapSplit:
+    """The split from its parts for each row, shape (N,), nats; differences are paired over rows.
+
+    Example:
+        >>> import torch
+        >>> split_gap(torch.zeros(2), torch.full((2,), -1.0), torch.full((2,), -3.0)).amortisation.value
+        2.0
+    """
+    if not len(log_p) == len(best) == len(encoder):
+        raise DataError(f"the parts of a gap are of the same rows; got {len(log_p)}, {len(best)} and {len(encoder)}.")
+    return GapSplit(
+        log_p=mean_of(log_p),
+        best=mean_of(best),
+        encoder=mean_of(encoder),
+        approximation=mean_of(log_p - best),
+        amortisation=mean_of(best - encoder),
+        n=len(log_p),
+    )
+
+
+def inference_gaps(
+    model: Any, held_out: Tensor, train: Tensor | None = None, *, steps: int = 200, samples: int = 1000, seed: int = 0
+) -> InferenceGaps:
+    r"""Splits the gap between log p(x) and the ELBO into what the family, the encoder and new rows cost.
+
+    For each row the ELBO is climbed in the parameters of its own posterior, from the encoder's answer on. All bounds
+    are then measured with fresh noise. log p(x) is the importance-weighted bound with the encoder's or the climbed
+    posterior, whichever is higher on average.
+
+    References:
+        Cremer, Li, Duvenaud (2018), Inference suboptimality in variational autoencoders.
+
+    Arguments:
+        model: A model with one prior and one posterior.
+        held_out: Rows that training did not see, shape (N, \*X), in the values that the model sees.
+        train: Rows that it saw, shape (M, \*X).
+        steps: The largest number of steps of a climb.
+        samples: The number of draws behind each bound.
+        seed: The seed of climbs and draws.
+
+    Example:
+        >>> import torch
+        >>> from jensen import Conditional, families, nets, priors
+        >>> encoder = Conditional(nets.mlp(3, 4), families.Normal(2, scale=families.PredictedScale()))
+        >>> model = VAE(priors.StandardNormal(2), Conditional(nets.mlp(2, 3), families.Bernoulli(3)), encoder)
+        >>> found = inference_gaps(model, torch.ones(5, 3), steps=20, samples=50)
+        >>> found.held_out.best.value > found.held_out.encoder.value
+        True
+    """
+    parts = {
+        name: _split(model, x, steps, samples, mix(seed, name))
+        for name, x in (("train", train), ("held out", held_out))
+        if x is not None
+    }
+    seen, unseen = parts.get("train"), parts["held out"]
+    difference = None
+    if seen is not None:
+        error = math.hypot(seen.encoder.se, unseen.encoder.se)
+        difference = Measured(seen.encoder.value - unseen.encoder.value, error)
+    return InferenceGaps(train=seen, held_out=unseen, generalisation=difference)
+
+
+def _split(model: Any, x: Tensor, steps: int, samples: int, seed: int) -> GapSplit:
+    encoder = draws_of(model, x, k=samples, seed=mix(seed, "encoder")).log_weight
+    best = draws_of(climbed(model, steps, seed), x, k=samples, seed=mix(seed, "best")).log_weight
+    bounds = [weight.logsumexp(0) - math.log(samples) for weight in (encoder, best)]
+    return split_gap(max(bounds, key=lambda bound: float(bound.mean())), best.mean(0), encoder.mean(0))
+
+
+def climbed(model: Any, steps: int, seed: int) -> VAE:
+    """The model with the best member of its posterior family for each row."""
+    return VAE(model.prior, model.likelihood, Refined(model.posterior, steps=steps, seed=seed))

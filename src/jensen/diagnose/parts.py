@@ -1,0 +1,226 @@
+"""The parts of a page, each from its subject."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..distributions import closed_form_kl
+from ..errors import DataError, JensenError
+from ..evaluation import evaluation_mode
+from ..noise import mix, row_keys, seeded
+from ..numbers import Number
+from ..objectives import ELBO, IWAE, DoublyReparameterised, LeaveOneOut, StickingTheLanding
+from ..roles import Objective
+from .aggregate import Aggregate
+from .calibration import Calibration, simulation_calibration
+from .collapse import LatentUse, latent_use
+from .disentanglement import Disentanglement, InformationGap, dci, mutual_information_gap
+from .draws import draws_of, prior_and_posterior, row_choice, some_rows
+from .faults import objective_faults, weight_faults
+from .findings import Finding
+from .gaps import InferenceGaps, inference_gaps
+from .gradients import GradientNoise, gradient_noise
+from .page import Subject, halves
+from .prior_gap import PriorGap, prior_gap
+from .representation import LabelProbe, probe_labels
+from .scale import PosteriorScale, posterior_scale
+from .surgery import Surgery, elbo_surgery
+from .weights import WeightReport, weigh
+
+__all__ = ["PARTS", "identities"]
+
+_ANNEALED_ROWS = 16
+_CHAINS = 4
+_TEMPERATURES = 100
+_GAP_ROWS = 100
+_PROBED_ROWS = 4000
+_BATCH = 100
+
+
+def chosen(subject: Subject) -> Tensor:
+    """The rows of which the costly parts are measured."""
+    return some_rows(subject.x, subject.rows, subject.seed)
+
+
+def identities(subject: Subject) -> list[Finding]:
+    """What is wrong with the log-weights and the objective, whatever has been learnt."""
+    x = some_rows(subject.x, 64, subject.seed)
+    found = weight_faults(subject.model, x, seed=subject.seed)
+    if subject.objective is None:
+        return found
+    return found + objective_faults(subject.objective, subject.model, x, seed=subject.seed)
+
+
+def weights(subject: Subject) -> WeightReport:
+    """Bounds and estimates of log p(x)."""
+    x = chosen(subject)
+    log_weight = draws_of(subject.model, x, k=subject.samples, seed=subject.seed).log_weight + subject.log_jacobian
+    labels: dict[str, Any] = {"measure": subject.measure, "split": subject.split, "protocol": subject.protocol}
+    return weigh(log_weight, keys=row_keys(x), **labels)
+
+
+def annealed(subject: Subject) -> dict[str, Number]:
+    """Annealed importance sampling from the posterior, beside importance sampling of the same rows."""
+    from ..inference import ais, importance
+
+    x = some_rows(chosen(subject), _ANNEALED_ROWS, subject.seed)
+    model, seed = subject.model, subject.seed
+    found = ais(model, x, temperatures=_TEMPERATURES, chains=_CHAINS, start=model.posterior, seed=seed)
+    plain = importance(model, x, model.posterior, k=subject.samples, seed=seed)
+    return {name: _shown(subject, each.number(subject.split)) for name, each in (("ais", found), ("iwae", plain))}
+
+
+def bracket(subject: Subject) -> dict[str, Number]:
+    """Bounds from both sides on rows simulated from the model."""
+    from ..inference import bdmc
+
+    model = subject.model
+    how: dict[str, Any] = {"temperatures": _TEMPERATURES, "chains": _CHAINS, "start": model.posterior}
+    found = bdmc(model, _ANNEALED_ROWS, seed=subject.seed, **how)
+    sides = (("lower", found.lower), ("upper", found.upper))
+    return {name: _shown(subject, side.number("simulated")) for name, side in sides}
+
+
+def _shown(subject: Subject, number: Number) -> Number:
+    """A number in the user's units."""
+    return replace(number, mean=number.mean + subject.log_jacobian, protocol=subject.protocol)
+
+
+def gaps(subject: Subject) -> InferenceGaps:
+    """The gap of the bound, on some training and held-out rows."""
+    held = some_rows(chosen(subject), _GAP_ROWS, subject.seed)
+    train = None if subject.train is None else some_rows(subject.train, _GAP_ROWS, subject.seed)
+    found = inference_gaps(subject.model, held, train, samples=subject.samples, seed=subject.seed)
+    return found.shifted(subject.log_jacobian)
+
+
+def surgery(subject: Subject) -> Surgery:
+    """What the average KL of the whole split is made of."""
+    return elbo_surgery(subject.model, subject.x, seed=subject.seed)
+
+
+def use(subject: Subject) -> LatentUse:
+    """Which latents are used."""
+    return latent_use(subject.model, chosen(subject), seed=subject.seed)
+
+
+def gradients(subject: Subject) -> dict[str, dict[str, dict[str, GradientNoise]]]:
+    """The noise of gradients under each estimator of each objective, on one training batch."""
+    source = subject.x if subject.train is None else subject.train
+    x = some_rows(source, _BATCH, subject.seed)
+    found = {
+        target: gradient_noise(subject.model, x, candidates, seed=subject.seed)
+        for target, candidates in _candidates(subject, x).items()
+    }
+    known = {target: noise for target, noise in found.items() if noise and any(noise.values())}
+    if not known:
+        raise JensenError("neither encoder nor decoder has parameters that learn.")
+    return known
+
+
+def _candidates(subject: Subject, x: Tensor) -> dict[str, dict[str, Objective]]:
+    """Estimators by the objective whose gradient they share; the simplest first."""
+    with evaluation_mode(subject.model):
+        prior, posterior = prior_and_posterior(subject.model, x[:2])
+        formula = closed_form_kl(posterior, prior) is not None
+    if not posterior.has_rsample:
+        return {"ELBO, K = 4": {"leave-one-out": ELBO(4, estimator=LeaveOneOut())}}
+    elbo: dict[str, Objective] = {"KL by its formula": ELBO()} if formula else {}
+    elbo["KL from samples"] = ELBO(closed_form_kl=False)
+    elbo["sticking the landing"] = ELBO(estimator=StickingTheLanding())
+    k = getattr(subject.objective, "k", 1)
+    if not isinstance(subject.objective, IWAE) or k == 1:
+        return {"ELBO": elbo}
+    return {
+        f"IWAE, K = {k}": {"reparameterised": IWAE(k), "doubly": IWAE(k, estimator=DoublyReparameterised())},
+        "ELBO": elbo,
+    }
+
+
+def calibration(subject: Subject) -> Calibration:
+    """Simulation-based calibration."""
+    return simulation_calibration(subject.model, seed=subject.seed)
+
+
+def scale(subject: Subject) -> PosteriorScale:
+    """Whether all posteriors should be wider or narrower."""
+    return posterior_scale(subject.model, chosen(subject), seed=subject.seed)
+
+
+def prior(subject: Subject) -> PriorGap:
+    """Whether draws from the prior look like codes."""
+    source = subject.x if subject.train is None else subject.train
+    return prior_gap(subject.model, some_rows(source, _PROBED_ROWS, subject.seed), seed=subject.seed)
+
+
+def labels(subject: Subject) -> dict[str, LabelProbe]:
+    """How well labels are read from posterior means, from samples and from the rows themselves."""
+    if subject.labels is None:
+        raise DataError("the rows have no labels.")
+    if subject.train is not None and subject.train_labels is not None:
+        numbers = row_choice(len(subject.train), _PROBED_ROWS, subject.seed)
+        first, first_labels = subject.train[numbers], subject.train_labels[numbers]
+        numbers = row_choice(len(subject.x), _PROBED_ROWS, subject.seed)
+        held, held_labels = subject.x[numbers], subject.labels[numbers]
+    else:
+        one, other = halves(len(subject.x), mix(subject.seed, "halves"))
+        first, first_labels, held, held_labels = (
+            subject.x[one],
+            subject.labels[one],
+            subject.x[other],
+            subject.labels[other],
+        )
+    codes, held_codes = (_codes(subject, rows) for rows in (first, held))
+    found = {
+        name: probe_labels(codes[name], first_labels, held_codes[name], held_labels) for name in ("means", "samples")
+    }
+    return {**found, "rows": probe_labels(first, first_labels, held, held_labels)}
+
+
+def _codes(subject: Subject, x: Tensor) -> dict[str, Tensor]:
+    q = Aggregate(subject.model, x)
+    with torch.inference_mode(), seeded(subject.seed, "codes"):
+        means = torch.cat([part.mean.flatten(1).cpu() for part in q.parts])
+        samples = torch.cat([part.sample().flatten(1).cpu() for part in q.parts])
+    return {"means": means.clone(), "samples": samples.clone()}
+
+
+def information_gap(subject: Subject) -> InformationGap:
+    """The mutual information gap of the posterior means."""
+    codes, factors = _with_factors(subject)
+    return mutual_information_gap(codes, factors)
+
+
+def disentanglement(subject: Subject) -> Disentanglement:
+    """Disentanglement, completeness and informativeness of the posterior means."""
+    codes, factors = _with_factors(subject)
+    return dci(codes, factors, seed=subject.seed)
+
+
+def _with_factors(subject: Subject) -> tuple[Tensor, Tensor]:
+    if subject.factors is None:
+        raise DataError("the rows have no factors of variation.")
+    numbers = row_choice(len(subject.x), _PROBED_ROWS, subject.seed)
+    return _codes(subject, subject.x[numbers])["means"], subject.factors[numbers]
+
+
+PARTS = {
+    "weights": weights,
+    "annealed": annealed,
+    "bracket": bracket,
+    "gaps": gaps,
+    "surgery": surgery,
+    "use": use,
+    "gradients": gradients,
+    "calibration": calibration,
+    "scale": scale,
+    "prior": prior,
+    "labels": labels,
+    "information_gap": information_gap,
+    "disentanglement": disentanglement,
+}
+"""Each part of a page by its name."""
