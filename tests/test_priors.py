@@ -1,17 +1,20 @@
 """The contract that every prior keeps; a new prior is one more row of PRIORS."""
 
+import copy
 import math
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.distributions import Distribution, Normal
 
 import jensen
-from jensen import VAE, Conditional, distributions, families, nets, objectives, posteriors, priors, spec
+from jensen import VAE, Conditional, distributions, families, nets, objectives, posteriors, priors, spec, testing
 from jensen.distributions import closed_form_kl, detached
 from jensen.errors import OptionError, ShapeError
+from jensen.inference.fit_prior import fit_prior
 from jensen.noise import RowNoise, seeded
 
 
@@ -189,7 +192,7 @@ def test_a_vamp_prior_is_the_mixture_of_the_posterior_and_shares_its_parameters(
     q = model.posterior(u)
     direct = torch.logsumexp(q.log_prob(z[:, None]) - math.log(5), 1)
     torch.testing.assert_close(prior().log_prob(z), direct, rtol=1e-5, atol=1e-5)
-    copied = __import__("copy").deepcopy(model)
+    copied = copy.deepcopy(model)
     assert copied.prior.posterior is copied.posterior is not model.posterior
     rebuilt = spec.build(*spec.describe(model))
     assert rebuilt.prior.posterior is rebuilt.posterior
@@ -403,3 +406,72 @@ def test_a_network_with_another_number_of_features_is_refused():
 
 def test_every_prior_is_a_distribution():
     assert all(isinstance(make(name)(), Distribution) for name in PRIORS)
+
+
+# Fitting a prior to the codes of a trained model.
+
+
+def shifted():
+    """An exact model, and rows from elsewhere, so that the aggregate posterior is far from the prior."""
+    oracle = testing.LinearGaussian(2 * torch.eye(3)[:, :2], noise=0.5)
+    with seeded(0):
+        side = torch.bernoulli(torch.full((1500, 1), 0.5)).double()
+        x = oracle.evidence.sample((1500,)) * 0.4 + (2 * side - 1) * torch.tensor([3.0, -2.0, 0.0]).double()
+    return oracle.model, x
+
+
+@pytest.mark.parametrize("make_prior", [lambda: priors.Mixture(2, 4), lambda: priors.Flow(2, 2, (16,), bins=6)])
+def test_a_fitted_prior_gains_what_the_elbo_gains(make_prior):
+    model, x = shifted()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with seeded(0):
+        prior = make_prior()
+    fitted, record = fit_prior(model, x[:1200], prior, held_out=x[1200:], steps=600)
+    assert fitted.prior is prior
+    assert fitted.likelihood is model.likelihood and fitted.posterior is model.posterior
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert record.gain.mean > 0.3 and record.gain.n == 300
+    assert record.curve[record.best_step // 50] == max(record.curve)
+    with torch.no_grad():
+        risen = objectives.ELBO(k=200, closed_form_kl=False)(fitted, x[1200:]).bound
+        old = objectives.ELBO(k=200, closed_form_kl=False)(model, x[1200:]).bound
+    error = (record.gain.mc_se**2 + float((risen - old).var()) / 300 / 20) ** 0.5
+    assert abs(float((risen - old).mean()) - record.gain.mean) < 4 * error
+    with seeded(1):
+        z = fitted.prior().sample((4000,))
+        codes = fitted.posterior(x).sample()
+    assert (z.mean(0) - codes.mean(0)).abs().max() < 0.3
+    assert (z.std(0) - codes.std(0)).abs().max() < 0.3
+
+
+def test_fitting_repeats_itself_and_stops_early():
+    model, x = shifted()
+    runs = []
+    for _ in range(2):
+        with seeded(5):
+            prior = priors.Mixture(2, 2)
+        runs.append(fit_prior(model, x[:60], prior, steps=2000, seed=3)[1])
+    assert runs[0] == runs[1]
+    assert runs[0].steps < 2000
+
+
+def test_a_vamp_prior_is_fitted_without_moving_the_posterior():
+    model = model_with("standard")
+    x = torch.bernoulli(torch.full((200, 6), 0.4), generator=torch.Generator().manual_seed(1))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    fitted, _ = fit_prior(model, x, priors.VampPrior(model.posterior, 4, shape=[6]), steps=60)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(p.grad is None for p in fitted.parameters())
+    assert model.training
+
+
+def test_priors_that_cannot_be_fitted_are_refused():
+    model, x = shifted()
+    with pytest.raises(OptionError, match="no parameters"):
+        fit_prior(model, x, priors.StandardNormal(2))
+    with pytest.raises(ShapeError, match=r"\(3,\)"):
+        fit_prior(model, x, priors.Mixture(3, 2))
+    with pytest.raises(OptionError, match="got 5"):
+        fit_prior(model, x[:5], priors.Mixture(2, 2))
+    with pytest.raises(OptionError, match="no posterior"):
+        fit_prior(SimpleNamespace(prior=0, likelihood=0), x, priors.Mixture(2, 2))

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, MixtureSameFamily
 
-from ..distributions import NormalMixture, bounded_scale
-from ..errors import OptionError
+from ..distributions import NormalMixture, bounded_scale, unbounded_scale
+from ..errors import OptionError, ShapeError
 from ..roles import Given, Posterior
 from ..spec import declared
 
@@ -44,6 +44,16 @@ class Mixture(nn.Module):
         self.logits = nn.Parameter(torch.zeros(components))
         self.loc = nn.Parameter(torch.randn(components, size))
         self.raw_scale = nn.Parameter(torch.zeros(components, size))
+
+    @torch.no_grad()
+    def start_at(self, codes: Tensor) -> None:
+        """Sets the locations to codes drawn from those given, shape (N, Z), and the scales to their spread."""
+        if codes.ndim != 2 or codes.shape[1] != self.loc.shape[1]:
+            raise ShapeError(f"expected codes of shape (N, {self.loc.shape[1]}); got {tuple(codes.shape)}.")
+        chosen = torch.randint(len(codes), (len(self.loc),))
+        self.loc.copy_(codes[chosen.to(codes.device)])
+        spread = codes.std(0, correction=0).clamp(1e-3, 1e3)
+        self.raw_scale.copy_(unbounded_scale(spread).expand_as(self.raw_scale))
 
     def forward(self, given: Given | None = None) -> NormalMixture:
         return NormalMixture(self.logits, self.loc, bounded_scale(self.raw_scale), validate_args=False)
