@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 
 import cyclopts
 from cyclopts import CycloptsError
@@ -13,27 +14,50 @@ from cyclopts.config import Env
 from ..errors import JensenError, OptionError
 from ..version import __version__
 
-__all__ = ["app", "main"]
-
-app = cyclopts.App(
-    name="jensen",
-    help="Variational autoencoders from one command: fitted, measured, saved, reloaded, resumed.",
-    version=__version__,
-    config=Env("JENSEN_"),
-    help_format="plaintext",
-)
+__all__ = ["application", "main"]
 
 _COMMANDS = {
-    "fit": ("fit:fit", "Fit a model to data: a name, a folder of images, a .npy, .npz or idx file."),
     "evaluate": ("measure:evaluate", "Score held-out rows of a run: bounds on log p(x), with their errors."),
+    "check": ("check:check", "Say on one page whether a run's model is any good, and what limits it."),
     "compare": ("measure:compare", "Compare the test bounds of two runs, paired over the same rows."),
     "sample": ("use:sample", "Draw new rows from a run's model."),
     "embed": ("use:embed", "Write the posterior mean of each row."),
     "reconstruct": ("use:reconstruct", "Write what the model makes of each row."),
+    "models": ("models:models", "List the models that can be fitted."),
     "doctor": ("doctor:doctor", "Show versions and hardware, and run a short self-test."),
 }
-for _name, (_target, _help) in _COMMANDS.items():
-    app.command(f"jensen.cli.{_target}", name=_name, help=_help)
+
+
+def application(arguments: Sequence[str]) -> cyclopts.App:
+    """The command line; ``fit`` has the options of the model that the arguments name."""
+    app = cyclopts.App(
+        name="jensen",
+        help="Variational autoencoders from one command: fitted, measured, saved, reloaded, resumed.",
+        version=__version__,
+        config=Env("JENSEN_"),
+        help_format="plaintext",
+    )
+    summary = "Fit a model to data: a name, a folder of images, a .npy, .npz or idx file."
+    if arguments and arguments[0] == "fit":
+        from .fit import command
+
+        app.command(command(_model_of(arguments)), name="fit")
+    else:
+        app.command("jensen.cli.fit:command", name="fit", help=summary)
+    for name, (target, text) in _COMMANDS.items():
+        app.command(f"jensen.cli.{target}", name=name, help=text)
+    return app
+
+
+def _model_of(arguments: Sequence[str]) -> str:
+    """The value of --model; the last one counts, then the environment."""
+    found = os.environ.get("JENSEN_FIT_MODEL", "vae")
+    for number, argument in enumerate(arguments):
+        if argument == "--model" and number + 1 < len(arguments):
+            found = arguments[number + 1]
+        elif argument.startswith("--model="):
+            found = argument.partition("=")[2]
+    return found
 
 
 def main() -> None:
@@ -41,7 +65,7 @@ def main() -> None:
     # What torch's own modules say to one another is nothing that a user could change.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.")
     try:
-        app(sys.argv[1:], exit_on_error=False, print_error=False)
+        application(sys.argv[1:])(sys.argv[1:], exit_on_error=False, print_error=False)
     except CycloptsError as error:
         _fail(f"{' '.join(str(error).split())} See: jensen --help", 2)
     except JensenError as error:

@@ -2,7 +2,7 @@
 
 from .aggregate import DIP, MMD, BetaTCVAE, InverseMultiquadratic, SquaredExponential
 from .elbo import ELBO
-from .gradients import DoublyReparameterised, LeaveOneOut, Reparameterised, StickingTheLanding
+from .gradients import DoublyReparameterised, Estimator, LeaveOneOut, Reparameterised, StickingTheLanding
 from .importance import CIWAE, IWAE, MIWAE, PIWAE, Renyi
 from .wake_sleep import ReweightedWakeSleep
 
@@ -16,6 +16,7 @@ __all__ = [
     "PIWAE",
     "BetaTCVAE",
     "DoublyReparameterised",
+    "Estimator",
     "InverseMultiquadratic",
     "LeaveOneOut",
     "Renyi",

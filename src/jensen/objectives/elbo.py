@@ -82,6 +82,8 @@ class ELBO:
         self.closed_form_kl = self.estimator.admits_closed_form if closed_form_kl is None else closed_form_kl
         self._check_composition()
         self.period = self.beta.period
+        # Hooks on samples, which the other estimators set, break a compiled graph.
+        self.compiles = isinstance(self.estimator, Reparameterised)
 
     def _check_composition(self) -> None:
         name = type(self.estimator).__name__

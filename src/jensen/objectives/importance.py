@@ -29,6 +29,7 @@ class _Weighted:
         self.encoder_target = target if encoder_target is None else encoder_target
         self.estimator: Estimator = Reparameterised() if estimator is None else estimator
         self.estimator.check(k)
+        self.compiles = isinstance(self.estimator, Reparameterised) and encoder_target is None
         self.beta: Schedule = as_schedule(1.0)
         self.period = 1
 

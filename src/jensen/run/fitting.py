@@ -125,14 +125,14 @@ def fit(
         data: A name such as ``"digits"`` or ``"mnist"``, a path to a folder of images or to a .npy, .npz or idx file,
             or rows as an array or tensor, shape (N, \*X).
         out: The run folder, which must not exist; by default ``runs/NAME``, then ``runs/NAME-2`` and so on.
-        model: A model of your own, of declared parts, in place of the one that would be chosen. It sees rows as
-            :meth:`jensen.data.Schema.model_values` gives them.
+        model: The name of a model, as ``jensen models`` lists them, or a model of your own, of declared parts. It sees
+            rows as :meth:`jensen.data.Schema.model_values` gives them.
         download: Whether a named data set may be fetched.
         stop_after: Stop, resumable, after this many steps.
         should_stop: Asked after each step; the fit stops, resumable, when it says so.
         observer: Who is told what happens; by default the logger ``jensen``.
         profile: Whether to measure where the time of the training goes; ``profile.json`` then says.
-        options: The options of ``jensen fit``, as in :class:`jensen.recipe.FitOptions`.
+        options: The options of ``jensen fit`` for that model.
 
     Returns:
         The run. ``run.result`` holds the numbers, ``run.model`` the fitted model.
@@ -147,6 +147,8 @@ def fit(
         ...     run.finished, run.model.sample(3).shape
         (True, (3, 8, 8))
     """
+    if isinstance(model, str):
+        options["model"], model = model, None
     chosen = parse_options(options)
     observer = observer or Log()
     if stop_after is not None and stop_after < 1:
@@ -156,7 +158,7 @@ def fit(
     if isinstance(data, str | os.PathLike) and os.path.isdir(data):  # many images take a while
         observer.phase(f"opening {os.fspath(data)}")
     source = open_source(data, key=chosen.key, download=download, image_size=chosen.image_size)
-    density = chosen.likelihood == "normal" if model is None else _is_density(model)
+    density = getattr(chosen, "likelihood", "auto") == "normal" if model is None else _is_density(model)
     splits = prepare(source, binarisation=chosen.binarisation, seed=chosen.data_seed, density=density)
     observer.found(splits)
     plan = choose(

@@ -19,10 +19,10 @@ from filelock import FileLock, Timeout
 
 from ..data import Schema, Splits, open_source, prepare
 from ..data.sources import DataLike
-from ..errors import FileFormatError, RunError
+from ..errors import FileFormatError, OptionError, RunError
 from ..files import read_json, write_json
 from ..hardware import describe_device, find_device
-from ..recipe import FitOptions
+from ..recipe import FitOptions, parse_options
 from ..saving import FORMAT, Config
 from ..train import Report
 
@@ -199,8 +199,8 @@ def read_options(folder: Path, config: Config) -> FitOptions:
         FileFormatError: If there are none, or one is not valid.
     """
     try:
-        return FitOptions.model_validate(config.options)
-    except ValueError as error:
+        return parse_options(dict(config.options) if isinstance(config.options, dict) else {"options": None})
+    except OptionError as error:
         raise FileFormatError(f"{folder / 'config.json'} does not hold the options of a fit: {error}") from error
 
 

@@ -1,0 +1,139 @@
+"""The models that ``jensen fit --model NAME`` takes: a few lines each, composed of the library's pieces."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import OptionError
+
+if TYPE_CHECKING:
+    from .entry import Built, Context
+    from .options import FitOptions
+
+__all__ = ["MODELS", "Entry", "build", "entry_of"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model of the zoo.
+
+    Arguments:
+        name: Its name on the command line.
+        module: Where it is built.
+        options: The class of its options, in ``zoo.options``.
+        summary: What it is, in one line.
+        paper: Where it comes from.
+        data: The data it suits.
+    """
+
+    name: str
+    module: str
+    options: str
+    summary: str
+    paper: str
+    data: str
+
+    def options_class(self) -> type[FitOptions]:
+        """The class of its options; it needs no torch."""
+        found: type[FitOptions] = getattr(importlib.import_module(f"{__name__}.options"), self.options)
+        return found
+
+    def build(self, context: Context) -> Built:
+        """The model for some data."""
+        built: Built = importlib.import_module(f"{__name__}.{self.module}").build(context)
+        return built
+
+
+_ANY = "images, tables, zeros and ones"
+MODELS: Mapping[str, Entry] = {
+    entry.name: entry
+    for entry in (
+        Entry(
+            "vae",
+            "vae",
+            "VAEOptions",
+            "the variational autoencoder, every piece to choose",
+            "Kingma, Welling 2013",
+            _ANY,
+        ),
+        Entry("iwae", "iwae", "IWAEOptions", "trained by the importance-weighted bound", "Burda et al. 2016", _ANY),
+        Entry("beta-vae", "vae", "BetaVAEOptions", "a heavier KL", "Higgins et al. 2017", _ANY),
+        Entry(
+            "beta-tcvae",
+            "beta_tcvae",
+            "BetaTCVAEOptions",
+            "a heavier total correlation, for independent latents",
+            "Chen et al. 2018",
+            _ANY,
+        ),
+        Entry(
+            "vampprior-vae",
+            "vampprior",
+            "VampPriorOptions",
+            "the prior is a mixture of posteriors of learned rows",
+            "Tomczak, Welling 2018",
+            _ANY,
+        ),
+        Entry("flow-vae", "flows", "FlowVAEOptions", "a flow as posterior", "Kingma et al. 2016", _ANY),
+        Entry("flow-prior-vae", "flows", "FlowPriorOptions", "a flow as prior", "Chen et al. 2017", _ANY),
+        Entry(
+            "hyperspherical-vae",
+            "hyperspherical",
+            "HypersphericalOptions",
+            "latents on a sphere",
+            "Davidson et al. 2018; De Cao, Aziz 2020",
+            _ANY,
+        ),
+        Entry(
+            "wae-mmd",
+            "wae",
+            "WAEOptions",
+            "the aggregate posterior held to the prior by a discrepancy",
+            "Tolstikhin et al. 2018",
+            _ANY,
+        ),
+    )
+}
+
+
+def entry_of(name: str) -> Entry:
+    """The entry of a name.
+
+    Raises:
+        OptionError: If there is no such model.
+
+    Example:
+        >>> entry_of("iwae").paper
+        'Burda et al. 2016'
+    """
+    if name not in MODELS:
+        raise OptionError(f"--model cannot be {name!r}; choose one of {', '.join(MODELS)}.")
+    return MODELS[name]
+
+
+def build(name: str, schema: Any, rows: int, **options: Any) -> Built:
+    """A model of the zoo for data of a schema, to train by hand.
+
+    Arguments:
+        name: Its name.
+        schema: What a row is, a :class:`jensen.data.Schema`.
+        rows: The number of training rows.
+        options: Options of that model.
+
+    Raises:
+        OptionError: If there is no such model, or an option does not suit the data.
+
+    Example:
+        >>> from jensen.data import Schema
+        >>> coins = Schema(name="coins", event_shape=(8,), dtype="uint8", kind="binary", levels=2)
+        >>> built = build("iwae", coins, rows=100, k=5, hidden=(16,))
+        >>> built.objective(1000)[0].k
+        5
+    """
+    from .entry import Context
+
+    entry = entry_of(name)
+    return entry.build(Context(schema, rows, entry.options_class()(model=name, **options)))

@@ -1,0 +1,32 @@
+"""``hyperspherical-vae``."""
+
+from __future__ import annotations
+
+import math
+
+from .. import families, priors
+from ..conditional import Conditional
+from ..model import VAE
+from .entry import Built, Context
+from .pieces import Networks, coders, elbo
+
+__all__ = ["build"]
+
+
+def build(context: Context) -> Built:
+    r"""A variational autoencoder with a uniform prior on the unit sphere and power-spherical posteriors.
+
+    References:
+        Davidson et al. (2018), Hyperspherical variational auto-encoders. De Cao, Aziz (2020), The power spherical
+        distribution.
+    """
+    pair = coders(context, _spherical)
+    context.chose("prior", f"uniform on the unit sphere in {pair.latents} dimensions", "of this model", "--latents")
+    return Built(VAE(priors.UniformSphere(pair.latents), pair.likelihood, pair.posterior), elbo(context))
+
+
+def _spherical(context: Context, networks: Networks, latents: int) -> Conditional:
+    context.chose("posterior", "power spherical", "of this model", "--model")
+    family = families.PowerSpherical(latents)
+    outputs = sum(math.prod(shape) for shape in family.parameter_shapes)
+    return Conditional(networks.encoder(outputs), family, event_dims=len(context.schema.event_shape))

@@ -1,0 +1,85 @@
+"""Every model of the zoo: fitted by one command, saved, reloaded, sampled, and resumed to the bit."""
+
+import hashlib
+import json
+
+import pytest
+import torch
+
+import jensen
+from jensen import zoo
+from jensen.errors import OptionError
+from jensen.zoo.options import FitOptions
+
+SMALL = {"steps": 6, "samples": 3, "hidden": [12], "latents": 3, "batch_size": 300, "validate_every": 3}
+every_model = pytest.mark.parametrize("name", zoo.MODELS)
+
+
+def small(name, **options):
+    known = zoo.entry_of(name).options_class().model_fields
+    return {"model": name, **{key: value for key, value in {**SMALL, **options}.items() if key in known}}
+
+
+@every_model
+def test_a_model_is_fitted_saved_reloaded_and_sampled(name, tmp_path):
+    run = jensen.fit("digits", out=tmp_path / "run", **small(name))
+    assert run.finished
+    again = jensen.load(tmp_path / "run")
+    assert again.sample(4, seed=1).shape == (4, 8, 8)
+    rows = again.sample(5, seed=2)
+    assert torch.equal(torch.as_tensor(again.embed(rows)), torch.as_tensor(run.model.embed(rows)))
+    evaluated = jensen.run.evaluate_run(tmp_path / "run", k=3)[1]["test"]
+    assert evaluated["log_likelihood"]["mean"] == pytest.approx(run.result["test"]["log_likelihood"]["mean"], abs=1e-6)
+
+
+@every_model
+def test_a_model_resumes_to_the_bit(name, tmp_path):
+    options = small(name, checkpoint_every=2)
+    jensen.fit("digits", out=tmp_path / "whole", **options)
+    assert not jensen.fit("digits", out=tmp_path / "parts", stop_after=3, **options).finished
+    jensen.resume(tmp_path / "parts")
+    digests = [
+        hashlib.sha256((tmp_path / run / "model.safetensors").read_bytes()).hexdigest() for run in ("whole", "parts")
+    ]
+    assert digests[0] == digests[1]
+    assert (tmp_path / "whole/metrics.jsonl").read_bytes() == (tmp_path / "parts/metrics.jsonl").read_bytes()
+
+
+@every_model
+def test_options_have_descriptions_and_defaults_that_name_the_model(name):
+    kind = zoo.entry_of(name).options_class()
+    assert issubclass(kind, FitOptions)
+    assert kind().model == name
+    assert all(field.description for key, field in kind.model_fields.items() if key != "model")
+
+
+def test_help_shows_the_options_of_that_model_only(cli):
+    code, vae, _ = cli("fit", "--help")
+    assert code == 0 and "--free-bits" in vae and "--pseudo-inputs" not in vae
+    code, vamp, _ = cli("fit", "--model", "vampprior-vae", "--help")
+    assert code == 0 and "--pseudo-inputs" in vamp
+    code, wae, _ = cli("fit", "--model=wae-mmd", "--help")
+    assert code == 0 and "--weight" in wae and "--free-bits" not in wae
+
+
+def test_an_option_of_another_model_is_refused(cli):
+    code, _, error = cli("fit", "digits", "--model", "wae-mmd", "--beta", "2")
+    assert code == 2 and "--beta" in error
+    with pytest.raises(OptionError, match="--beta is no option of wae-mmd"):
+        jensen.fit("digits", model="wae-mmd", beta=2.0)
+
+
+def test_an_unknown_model_is_refused_with_the_list(cli):
+    code, _, error = cli("fit", "digits", "--model", "gan")
+    assert code == 2 and "vampprior-vae" in error
+    with pytest.raises(OptionError, match="choose one of"):
+        jensen.fit("digits", model="gan")
+
+
+def test_models_are_listed(cli):
+    code, out, _ = cli("models", "--json")
+    assert code == 0
+    listed = json.loads(out)["models"]
+    assert [entry["name"] for entry in listed] == list(zoo.MODELS)
+    assert all(entry["summary"] and entry["paper"] and entry["data"] for entry in listed)
+    assert "Burda" in cli("models")[2]
