@@ -22,6 +22,7 @@ _FAR = 2.0
 
 _LEAST_NATS = 0.5
 _MANY = 0.1
+_SMALLEST_P = 1e-6
 
 
 def findings(page: Page) -> list[Finding]:
@@ -205,9 +206,13 @@ def _calibration(page: Page) -> list[Finding]:
         "shifted": f"z lies up to {float(calibration.shift.abs().max()):.2f} deviations beside q",
         "none": "only log p(x, z) gives it away, not any single latent",
     }[calibration.direction]
-    found = f"Ranks of z among draws of q are not uniform (p = {calibration.p_value:.1g}): {about}."
-    meaning = "q is an approximation, as in most trained models; take its intervals with that grain of salt."
+    found = f"Ranks of z among draws of q are not uniform (p {_below(calibration.p_value)}): {about}."
+    meaning = "q is an approximation, as in most trained models; its intervals for z are off by as much."
     return [Finding("note", "calibration", found, meaning, "")]
+
+
+def _below(p: float) -> str:
+    return f"= {p:.1g}" if p >= _SMALLEST_P else f"< {_SMALLEST_P:g}"
 
 
 def _prior(page: Page) -> list[Finding]:
