@@ -128,13 +128,12 @@ def test_evidence_agrees_with_scipy_on_the_constrained_scale():
     x = torch.tensor([[-0.3, 0.4]], dtype=torch.float64)
     ours = float(testing.quadrature(model, x, width=12.0, points=601)[0])
 
+    def normal(value, mean, sd):
+        return math.exp(-0.5 * ((value - mean) / sd) ** 2) / (sd * math.sqrt(2 * math.pi))
+
     def joint(share, rate):
-        terms = [
-            scipy.stats.norm(math.log(rate * m), 0.3).logpdf(v)
-            for m, v in zip((share, 1 - share), (-0.3, 0.4), strict=True)
-        ]
-        prior = scipy.stats.lognorm.pdf(rate, 0.8, scale=math.exp(0.3)) * scipy.stats.beta.pdf(share, 2, 3)
-        return math.exp(sum(terms)) * prior
+        likelihood = normal(-0.3, math.log(rate * share), 0.3) * normal(0.4, math.log(rate * (1 - share)), 0.3)
+        return likelihood * normal(math.log(rate), 0.3, 0.8) / rate * 12 * share * (1 - share) ** 2
 
     exact, _ = scipy.integrate.dblquad(joint, 1e-6, 30, 1e-9, 1 - 1e-9, epsabs=1e-7, epsrel=1e-6)
     assert abs(ours - math.log(exact)) < 1e-5

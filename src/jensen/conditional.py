@@ -13,7 +13,7 @@ from .families import Family, Measure
 from .roles import Given
 from .spec import declared
 
-__all__ = ["Conditional"]
+__all__ = ["Conditional", "distribution_at"]
 
 
 @declared("Conditional")
@@ -58,6 +58,10 @@ class Conditional(nn.Module):
         return self.family.measure
 
     def forward(self, inputs: Tensor, given: Given | None = None) -> Distribution:
+        return distribution_at(self.family, self.raw(inputs, given))
+
+    def raw(self, inputs: Tensor, given: Given | None = None) -> Tensor:
+        r"""The unconstrained parameters of the distribution, one after the other, shape (\*, P)."""
         batch = inputs.shape[: inputs.ndim - self.event_dims]
         raw = self._outputs(inputs.reshape(-1, *inputs.shape[inputs.ndim - self.event_dims :]))
         if raw.shape[-1] != sum(self._sizes) or raw.ndim != 2:
@@ -66,9 +70,7 @@ class Conditional(nn.Module):
                 f"expected the network to return {sum(self._sizes)} parameters for {name} with event shape "
                 f"{self.family.event_shape}, shape (N, {sum(self._sizes)}); got {tuple(raw.shape)}."
             )
-        parts = raw.split(self._sizes, dim=-1)
-        shaped = (part.reshape(*batch, *s) for part, s in zip(parts, self.family.parameter_shapes, strict=True))
-        return self.family(*shaped)
+        return raw.reshape((*batch, raw.shape[-1]))
 
     def _outputs(self, inputs: Tensor) -> Tensor:
         if self.dtype is None:
@@ -97,3 +99,18 @@ class Conditional(nn.Module):
                 f"position {where[1:]} ({int(bad.sum())} of {x.numel()} values do not fit; they range from {low:g} to "
                 f"{high:g}). Choose another likelihood, or binarise or rescale the data."
             )
+
+
+def distribution_at(family: Family, raw: Tensor) -> Distribution:
+    r"""The member of a family with given unconstrained parameters, one after the other, shape (\*, P).
+
+    Example:
+        >>> import torch
+        >>> from jensen import families
+        >>> distribution_at(families.FullNormal(2), torch.zeros(5, 5)).batch_shape
+        torch.Size([5])
+    """
+    shapes = family.parameter_shapes
+    parts = raw.split([math.prod(shape) for shape in shapes], dim=-1)
+    lead = raw.shape[:-1]
+    return family(*(part.reshape((*lead, *shape)) for part, shape in zip(parts, shapes, strict=True)))

@@ -16,6 +16,7 @@ from .errors import DataError, NonFiniteError, OptionError, ShapeError
 from .hardware import keep_pages
 from .noise import RowNoise, mix, row_keys, seeded
 from .numbers import Number, mean_and_se
+from .roles import Given
 
 __all__ = [
     "Bounds",
@@ -115,8 +116,13 @@ def _padded(rows: Tensor) -> Tensor:
     return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing else rows
 
 
-def check_data(model: Any, x: Tensor) -> None:
+def check_data(model: Any, x: Tensor, given: Given | None = None) -> None:
     """Checks that rows can be scored by a model: there are some, their shape fits, and they lie in its support.
+
+    Arguments:
+        model: A model.
+        x: Rows in the values that the model sees.
+        given: What is known beside the first row.
 
     Raises:
         DataError: If there are no rows or a value is not finite.
@@ -137,7 +143,7 @@ def check_data(model: Any, x: Tensor) -> None:
         model.likelihood.check(x)
     try:
         with evaluation_mode(model), seeded(0):
-            model.draw(x[:1].to(device_of(model)))
+            model.draw(x[:1].to(device_of(model)), given)
     except RuntimeError as error:
         raise ShapeError(
             f"the model cannot draw latents for rows of shape {tuple(x.shape[1:])}, {x.dtype}: {error}. Check the "

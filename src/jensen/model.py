@@ -53,6 +53,9 @@ class VAE(nn.Module):
         self.likelihood = likelihood
         self.posterior = posterior
         self._check_latents()
+        bind = getattr(posterior, "bind", None)
+        if bind is not None:
+            bind(self)
 
     def _check_latents(self) -> None:
         family = getattr(self.posterior, "family", None)

@@ -17,6 +17,7 @@ from .evaluation import device_of, evaluation_mode
 from .files import read_json, read_tensors, write_json, write_tensors
 from .fitted import Fitted
 from .noise import seeded
+from .roles import Given
 from .spec import Spec, build, describe, own_names, parse
 from .train import TrainOptions
 
@@ -24,7 +25,7 @@ __all__ = ["FORMAT", "Config", "describe_model", "load", "read_config", "rebuild
 
 FORMAT: Literal[1] = 1
 
-_DECLARING = ("conditional", "families", "model", "nets", "objectives", "priors", "schedules")
+_DECLARING = ("conditional", "families", "model", "nets", "objectives", "posteriors", "priors", "schedules")
 """The modules whose constructors a file may name."""
 
 
@@ -106,10 +107,10 @@ def _seeded_draw(model: Any) -> tuple[Tensor, ...]:
     try:
         with evaluation_mode(model), seeded(0, "verify"):
             x = model.sample(2)
-            draw = model.draw(x)
+            draw = model.draw(x, Given(index=torch.zeros(2, dtype=torch.long, device=x.device)))
+            return x, draw.log_weight, draw.log_likelihood
     except RuntimeError as error:
         raise SpecError(f"the model cannot be saved: it cannot draw from itself: {error}") from error
-    return x, draw.log_weight, draw.log_likelihood
 
 
 def load(path: str | Path, *, modules: Mapping[str, Callable[..., Any]] | None = None) -> Fitted:

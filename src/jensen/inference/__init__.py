@@ -3,20 +3,25 @@
 from .ais import Annealed, Sigmoidal, ais
 from .bidirectional import Bracket, bdmc, reverse_ais
 from .hmc import Chains, hmc, posterior_chains
+from .optimise import Best, FitLocally, best_in_family, fit_local
 from .proposals import Efficiency, Weighted, efficiency, importance
 from .psis import Smoothed, psis
 
 __all__ = [
     "Annealed",
+    "Best",
     "Bracket",
     "Chains",
     "Efficiency",
+    "FitLocally",
     "Sigmoidal",
     "Smoothed",
     "Weighted",
     "ais",
     "bdmc",
+    "best_in_family",
     "efficiency",
+    "fit_local",
     "hmc",
     "importance",
     "posterior_chains",

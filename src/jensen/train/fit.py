@@ -16,7 +16,7 @@ from ..errors import DataError, NonFiniteError, OptionError, RunError
 from ..evaluation import bounds, check_data, device_of, latents
 from ..noise import mix, seed_device
 from ..numbers import finite, mean_and_se
-from ..roles import Objective
+from ..roles import Given, Objective
 from ..schedules import Constant, Cosine, Linear, Schedule
 from .average import WeightAverage
 from .checkpoint import Checkpoint, Checkpoints
@@ -445,7 +445,7 @@ def _check_rows(model: Any, rows: Rows, valid: Tensor | None) -> None:
     index = torch.arange(min(len(rows), 256))
     with torch.random.fork_rng(devices=[]):
         first = rows.batch(index)[0]
-    check_data(model, first)
+    check_data(model, first, Given(index=index[:1].to(device_of(model))))
     if valid is not None:
         check_data(model, valid)
         if tuple(valid.shape[1:]) != tuple(first.shape[1:]):
