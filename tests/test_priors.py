@@ -198,6 +198,25 @@ def test_a_vamp_prior_is_the_mixture_of_the_posterior_and_shares_its_parameters(
     assert rebuilt.prior.posterior is rebuilt.posterior
 
 
+def test_a_vamp_prior_of_a_flow_posterior_is_a_mixture_of_flows():
+    with seeded(0):
+        posterior = posteriors.Flow(nets.mlp(6, 8, (8,)), 2, 8, hidden=(16,))
+        prior = priors.VampPrior(posterior, 3, shape=[6])
+    z = torch.randn(4, 5, 2)
+    parts = torch.stack([posterior(u[None]).log_prob(z.reshape(20, 1, 2))[:, 0] for u in prior.pseudo_inputs])
+    torch.testing.assert_close(prior().log_prob(z).flatten(), parts.logsumexp(0) - math.log(3), rtol=1e-4, atol=1e-4)
+    assert prior().sample((7,)).shape == (7, 2)
+    cut = detached(prior()).log_prob(z)
+    assert torch.allclose(cut, prior().log_prob(z), atol=1e-5) and not cut.requires_grad
+
+
+def test_how_much_one_hot_codes_are_used_is_counted_by_variable():
+    found = jensen.evaluation.latents(model_with("categorical"), torch.eye(6))
+    assert found.mean_variance.shape == (6,)
+    assert found.kl_per_latent.shape == (2,)
+    assert float(found.kl_per_latent.sum()) == pytest.approx(found.kl, rel=1e-5)
+
+
 def test_pseudo_inputs_start_at_the_given_rows():
     rows = torch.tensor([[-3.0, 0.0, 3.0], [1.0, 2.0, 2.97]])
     prior = priors.VampPrior(encoder(2, 3), rows, low=-3.0, high=3.0)
@@ -446,13 +465,18 @@ def test_a_fitted_prior_gains_what_the_elbo_gains(make_prior):
 
 def test_fitting_repeats_itself_and_stops_early():
     model, x = shifted()
-    runs = []
-    for _ in range(2):
+
+    def run(steps):
         with seeded(5):
             prior = priors.Mixture(2, 2)
-        runs.append(fit_prior(model, x[:60], prior, steps=2000, seed=3)[1])
-    assert runs[0] == runs[1]
-    assert runs[0].steps < 2000
+        return fit_prior(model, x[:60], prior, steps=steps, seed=3)
+
+    (first, record), (second, same) = run(2000), run(2000)
+    assert record == same
+    assert 0 < record.best_step < record.steps < 2000
+    assert torch.equal(first.prior.loc, second.prior.loc)
+    # The prior that is kept is that of the best step.
+    assert torch.equal(run(record.best_step)[0].prior.loc, first.prior.loc)
 
 
 def test_a_vamp_prior_is_fitted_without_moving_the_posterior():

@@ -345,7 +345,8 @@ def latents(model: Any, x: Tensor) -> Latents:
 
     with evaluation_mode(model), seeded(0):
         table = in_chunks(statistics, x)
-    size = (table.shape[1] - 1) // 2
+        # Not half of the columns: a one-hot code has a mean for each category and one KL.
+        size = model.posterior(x[:1].to(device_of(model))).mean.numel()
     kl, each = table[:, size], table[:, size + 1 :]
     return Latents(
         mean_variance=table[:, :size].var(0, correction=0),
