@@ -189,9 +189,19 @@ def efficiency(first: Weighted, second: Weighted) -> Efficiency:
 
 @contextmanager
 def differentiable(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, where a gradient in z can be asked for by ``torch.enable_grad``."""
-    with evaluation_mode(model), torch.inference_mode(False), torch.no_grad():
-        yield
+    """Evaluation mode, where a gradient in z alone can be asked for by ``torch.enable_grad``.
+
+    Parameters are frozen inside the block, so that no layer computes gradients for them, and are as before after it.
+    """
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in learned:
+            parameter.requires_grad_(False)
+        with evaluation_mode(model), torch.inference_mode(False), torch.no_grad():
+            yield
+    finally:
+        for parameter in learned:
+            parameter.requires_grad_(True)
 
 
 def proposed(proposal: Proposal, rows: Tensor) -> Distribution:
