@@ -211,7 +211,7 @@ def _posterior(page: Page) -> Table:
         told = f"on {len(found.ranks)} simulated rows; the smallest p-value of all latents, corrected"
         table.add_row("ranks of z are uniform", _probability(found.p_value), told)
         table.add_row("ranks of log p(x, z) are", _probability(found.joint_p_value), "the most sensitive of the tests")
-        told = "posterior deviations, root mean square; 1 is right"
+        told = "posterior deviations, root mean square of the worst latent; 1 is right"
         table.add_row("z lies from its posterior", _value(found.distance), told)
     return table
 

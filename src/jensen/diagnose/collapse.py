@@ -14,6 +14,7 @@ from ..evaluation import device_of, evaluation_mode
 from ..noise import mix, seeded
 from .aggregate import Aggregate
 from .draws import Draws, draws_of
+from .findings import SURE
 from .measured import Measured, mean_of
 
 __all__ = ["LatentUse", "decoded_log_likelihood", "latent_use"]
@@ -25,7 +26,7 @@ LEAST_USE = 0.1
 
 _ACTIVE = 0.01
 _RESAMPLES = 400
-_SURE = 2.33  # standard errors: one side, 99%
+_ENOUGH_ROWS = 30
 _CHUNK = 64
 
 
@@ -41,8 +42,9 @@ class LatentUse:
         active_interval: The 95% bootstrap interval of that number, over rows.
         other_rows: What the log-likelihood loses when the z of a row is exchanged for that of another row.
         from_prior: What it loses when z is drawn from the prior instead.
-        verdict: ``total collapse``: neither q nor the decoder uses z; ``decoder ignores z``: q carries information that
-            the decoder does not use; ``spare latents``: some latents are inactive; or ``none``.
+        verdict: ``total collapse``: neither q nor the decoder uses z; ``decoder ignores z``: q has a KL, but a row's
+            own z is of no more use to the decoder than that of another; ``spare latents``: some latents are inactive;
+            or ``none``.
     """
 
     kl: Measured
@@ -117,7 +119,7 @@ def latent_use(model: Any, x: Tensor, *, k: int = 8, seed: int = 0) -> LatentUse
         active_interval=_bootstrap(means, seed),
         other_rows=other,
         from_prior=prior,
-        verdict=_verdict(kl, other, active, len(variance)),
+        verdict=_verdict(kl, other, active, means),
     )
 
 
@@ -166,7 +168,13 @@ def _bootstrap(means: Tensor, seed: int) -> tuple[int, int]:
     return low, high
 
 
-def _verdict(kl: Measured, use: Measured, active: int, latents: int) -> Verdict:
-    if use.value + _SURE * use.se < LEAST_USE:
-        return "decoder ignores z" if kl.value - _SURE * kl.se > LEAST_USE else "total collapse"
+def _verdict(kl: Measured, use: Measured, active: int, mean: Tensor) -> Verdict:
+    rows, latents = mean.shape
+    unused = use.value + SURE * use.se < LEAST_USE
+    # A KL that is there and a gain from a row's own z that is not: the codes may belong to other rows.
+    unproven = rows >= _ENOUGH_ROWS and use.beyond(0) <= SURE
+    if kl.beyond(LEAST_USE) > SURE and (unused or unproven):
+        return "decoder ignores z"
+    if unused:
+        return "total collapse"
     return "spare latents" if active < latents else "none"

@@ -80,7 +80,7 @@ def bracket(subject: Subject) -> dict[str, Number]:
 
     model = subject.model
     how: dict[str, Any] = {"temperatures": _TEMPERATURES, "chains": _CHAINS, "start": model.posterior}
-    found = bdmc(model, _ANNEALED_ROWS, seed=subject.seed, **how)
+    found = bdmc(model, min(_ANNEALED_ROWS, subject.rows), seed=subject.seed, **how)
     sides = (("lower", found.lower), ("upper", found.upper))
     return {name: _shown(subject, side.number("simulated")) for name, side in sides}
 
@@ -93,7 +93,7 @@ def _shown(subject: Subject, number: Number) -> Number:
 def gaps(subject: Subject) -> InferenceGaps:
     """The gap of the bound, on some training and held-out rows."""
     held = some_rows(chosen(subject), _GAP_ROWS, subject.seed)
-    train = None if subject.train is None else some_rows(subject.train, _GAP_ROWS, subject.seed)
+    train = None if subject.train is None else some_rows(subject.train, len(held), subject.seed)
     found = inference_gaps(subject.model, held, train, samples=subject.samples, seed=subject.seed)
     return found.shifted(subject.log_jacobian)
 

@@ -25,7 +25,7 @@ class LabelProbe:
     Arguments:
         linear: The accuracy of a linear classifier.
         neighbours: The accuracy of a vote among the nearest rows.
-        chance: The share of the most frequent label, the accuracy of a constant answer.
+        chance: The share of the most frequent held-out label, the best accuracy of a constant answer.
         rows: The number of held-out rows.
     """
 
@@ -94,8 +94,9 @@ def probe_labels(codes: Tensor, labels: Tensor, held_codes: Tensor, held_labels:
         Measured(hits, math.sqrt(hits * (1 - hits) / len(held)), unit="accuracy")
         for hits in _accuracies(first, other, labels.cpu().numpy(), held_labels.cpu().numpy())
     )
-    frequent = labels.mode().values
-    return LabelProbe(linear, neighbours, float((held_labels == frequent).double().mean()), len(held))
+    # No answer that knows nothing of a row is right more often than the most frequent held-out label.
+    chance = float(held_labels.unique(return_counts=True)[1].max()) / len(held)
+    return LabelProbe(linear, neighbours, chance, len(held))
 
 
 def _accuracies(train: Any, held: Any, labels: Any, held_labels: Any) -> list[float]:

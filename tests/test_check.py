@@ -1,0 +1,381 @@
+"""The page: it names each planted fault, and is silent on healthy models."""
+
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import jensen
+from jensen import VAE, Conditional, families, nets, objectives, priors, testing
+from jensen.data import open_source, prepare
+from jensen.diagnose import objective_faults, weight_faults
+from jensen.diagnose.parts import PARTS
+from jensen.errors import DataError, OptionError
+from jensen.noise import seeded
+from jensen.roles import Draw, Estimate
+
+QUICK = tuple(name for name in PARTS if name not in ("annealed", "bracket", "gaps", "gradients"))
+SMALL = {"rows": 150, "samples": 1000, "parts": QUICK}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    splits = prepare(open_source("digits"), binarisation="threshold")
+    return {name: splits.frozen(name) for name in ("train", "valid", "test")}, splits.labels
+
+
+def train(model, x, objective=None, steps=1200, seed=0):
+    """A short training, with a rate that falls to zero so that encoder and decoder settle."""
+    objective = objective or objectives.ELBO()
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    with seeded(seed):
+        for step in range(steps):
+            rows = x[torch.randint(len(x), (100,))]
+            optimizer.zero_grad()
+            objective(model, rows, step=step).loss.backward()
+            optimizer.step()
+            schedule.step()
+    return model.eval()
+
+
+def image_model(posterior="diagonal", latents=6, seed=0):
+    with seeded(seed):
+        family = {
+            "diagonal": families.Normal(latents, scale=families.PredictedScale()),
+            "full": families.FullNormal(latents),
+        }[posterior]
+        size = sum(torch.Size(shape).numel() for shape in family.parameter_shapes)
+        encoder = Conditional(nn.Sequential(nn.Flatten(), nets.mlp(64, size, (64,))), family, event_dims=2)
+        decoder = Conditional(nets.mlp(latents, 64, (64,)), families.Bernoulli((8, 8)))
+        return VAE(priors.StandardNormal(latents), decoder, encoder)
+
+
+@pytest.fixture(scope="module")
+def trained(digits):
+    return train(image_model(), digits[0]["train"])
+
+
+def linear(latents=2, noise=0.5, seed=0):
+    weight = torch.randn(5, latents, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return testing.LinearGaussian(weight, noise)
+
+
+def table(n=600, seed=1, source=None):
+    with seeded(seed):
+        return (source or linear()).evidence.sample((n,))
+
+
+def topics(page):
+    return {finding.topic for finding in page.faults}
+
+
+# -- healthy models --------------------------------------------------------------------------------------------------
+
+
+def exact():
+    return linear().model, table(), None, objectives.ELBO(closed_form_kl=False)
+
+
+def exact_narrow_noise():
+    source = linear(latents=4, noise=0.1, seed=3)
+    return source.model, table(source=source), None, None
+
+
+def learnt_table():
+    x = table(1000).float()
+    with seeded(0):
+        encoder = Conditional(nets.mlp(5, 2, ()), families.Normal(2, scale=families.PerDimensionScale(2)))
+        model = VAE(priors.StandardNormal(2), Conditional(nets.mlp(2, 5, ()), families.Normal(5)), encoder)
+    return train(model, x, steps=1500), table(600, seed=2).float(), None, objectives.ELBO()
+
+
+def learnt_images(digits, posterior, objective):
+    rows, labels = digits
+    model = train(image_model(posterior), rows["train"], objective)
+    return model, rows["test"], (rows["train"], labels["test"], labels["train"]), objective
+
+
+HEALTHY = {
+    "exact posterior": lambda digits: exact(),
+    "exact posterior, little noise": lambda digits: exact_narrow_noise(),
+    "factor analysis": lambda digits: learnt_table(),
+    "digits": lambda digits: learnt_images(digits, "diagonal", objectives.ELBO()),
+    "digits, full covariance, IWAE": lambda digits: learnt_images(digits, "full", objectives.IWAE(k=5)),
+}
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_a_healthy_model_is_met_with_silence(name, digits):
+    model, x, known, objective = HEALTHY[name](digits)
+    more = {} if known is None else dict(zip(("train", "labels", "train_labels"), known, strict=True))
+    page = jensen.check(model, x, objective=objective, **more, **SMALL)
+    assert page.faults == [], str(page)
+    missing = {"information_gap", "disentanglement"} | (set() if known else {"labels"})
+    assert set(page.skipped) == missing, page.skipped
+    json.dumps(page.to_json(), allow_nan=False)
+
+
+# -- planted faults --------------------------------------------------------------------------------------------------
+
+
+def test_a_decoder_that_ignores_z_is_named(trained, digits):
+    model = image_model()
+    model.load_state_dict(trained.state_dict())
+    with torch.no_grad():
+        next(p for p in model.likelihood.parameters() if p.ndim == 2).zero_()
+    page = jensen.check(model, digits[0]["test"], **SMALL)
+    assert "collapse" in topics(page)
+    assert "decoder ignores z" in page.faults[0].found.lower() or any("ignores z" in f.found for f in page.faults)
+
+
+class Posterior(nn.Module):
+    """Another posterior in the place of a trained one."""
+
+    def __init__(self, posterior, factor=1.0, shift=0.0, permute=False):
+        super().__init__()
+        self.posterior, self.factor, self.shift, self.permute = posterior, factor, shift, permute
+
+    def forward(self, x, given=None):
+        q = self.posterior(x.roll(1, 0) if self.permute else x)
+        base = torch.distributions.Normal(q.mean + self.shift, self.factor * q.stddev, validate_args=False)
+        return torch.distributions.Independent(base, 1, validate_args=False)
+
+
+def replaced(model, **how):
+    return VAE(model.prior, model.likelihood, Posterior(model.posterior, **how)).eval()
+
+
+@pytest.mark.parametrize(("factor", "word"), [(1.5, "too wide"), (1 / 1.5, "too narrow")])
+def test_posterior_deviations_that_are_off_are_named(trained, digits, factor, word):
+    page = jensen.check(replaced(trained, factor=factor), digits[0]["test"], **SMALL)
+    assert "posterior" in topics(page)
+    assert any(word in fault.found for fault in page.faults)
+    assert page.scale.best == pytest.approx(1 / factor, rel=0.15)
+
+
+def test_labels_that_are_permuted_against_the_rows_are_named(trained, digits):
+    rows, labels = digits
+    mixed = {name: part[torch.randperm(len(part), generator=torch.Generator().manual_seed(1))] for name, part in
+             labels.items()}  # fmt: skip
+    found = {"labels": mixed["test"], "train": rows["train"], "train_labels": mixed["train"]}
+    page = jensen.check(trained, rows["test"], **found, **SMALL)
+    assert topics(page) == {"labels"} and "permuted" in page.faults[0].meaning
+
+
+def test_codes_that_belong_to_other_rows_are_named(trained, digits):
+    rows, labels = digits
+    found = {"labels": labels["test"], "train": rows["train"], "train_labels": labels["train"]}
+    page = jensen.check(replaced(trained, permute=True), rows["test"], **found, **SMALL)
+    assert {"collapse", "labels"} <= topics(page)
+    assert any("codes and labels do not belong" in fault.meaning.lower() for fault in page.faults)
+
+
+def test_a_prior_that_does_not_match_the_codes_is_named(trained, digits):
+    class Wide(nn.Module):
+        def forward(self, given=None):
+            normal = torch.distributions.Normal(torch.zeros(6), torch.full((6,), 4.0), validate_args=False)
+            return torch.distributions.Independent(normal, 1, validate_args=False)
+
+    model = VAE(Wide(), trained.likelihood, trained.posterior)
+    page = jensen.check(model, digits[0]["test"], **SMALL)
+    assert "prior" in topics(page)
+    assert "fit-prior" in next(fault for fault in page.faults if fault.topic == "prior").change
+
+
+def test_a_sign_flipped_in_the_encoder_is_named(trained, digits):
+    model = image_model()
+    model.load_state_dict(trained.state_dict())
+    with torch.no_grad():
+        last = [p for p in model.posterior.parameters() if p.ndim == 2][-1]
+        last[0].neg_()
+    page = jensen.check(model, digits[0]["test"], **SMALL)
+    assert "posterior" in topics(page)
+
+
+class Flawed(VAE):
+    """A model whose log-weights combine their parts with other signs."""
+
+    signs = (1, 1, -1)
+
+    def draw(self, x, given=None, k=1):
+        draw = super().draw(x, given, k)
+        group = draw.groups[0]
+        a, b, c = self.signs
+        weight = a * draw.log_likelihood + b * group.log_prior + c * group.log_posterior
+        return Draw(draw.groups, draw.log_likelihood, drawn_weight=weight)
+
+
+@pytest.mark.parametrize(
+    ("signs", "words"),
+    [
+        ((1, -1, 1), "sign of log p(z) − log q(z|x) is flipped"),
+        ((1, 2, -2), "counted twice"),
+        ((-1, -1, 1), "sign of the whole"),
+        ((1, 0, 0), "KL, is missing"),
+        ((1, 1, 0), "log q(z|x) is missing"),
+        ((1, 0, -1), "log p(z) is missing"),
+        ((1, 1, 1), "sign of log q(z|x)"),
+        ((1, 1, -3), "differ by"),
+    ],
+)
+def test_log_weights_with_a_wrong_sign_are_named(signs, words):
+    source = linear()
+    model = Flawed(source.model.prior, source.model.likelihood, source.model.posterior)
+    x = table(20)
+    assert weight_faults(model, x) == []
+    model.signs = signs
+    faults = weight_faults(model, x)
+    assert len(faults) == 1 and words in faults[0].found
+    assert "weights" in topics(jensen.check(model, x, rows=20, samples=50, parts=("weights",)))
+
+
+def test_a_draw_and_a_joint_of_different_models_are_named():
+    class Other(VAE):
+        def log_joint(self, x, z, given=None):
+            return super().log_joint(x, z, given) + 1
+
+    source = linear()
+    model = Other(source.model.prior, source.model.likelihood, source.model.posterior)
+    assert "log_joint" in weight_faults(model, table(20))[0].found
+
+
+class KL:
+    """An ELBO that reports and charges the KL a number of times."""
+
+    kind, k, period = "lower", 1, 1
+
+    def __init__(self, reported=1.0, charged=1.0):
+        self.reported, self.charged = reported, charged
+        self.beta = lambda step: 1.0
+
+    def __call__(self, model, x, given=None, step=0):
+        estimate = objectives.ELBO()(model, x, given, step)
+        kl, reconstruction = estimate.terms["kl"], estimate.terms["reconstruction"]
+        loss = (reconstruction + self.charged * kl).mean()
+        terms = {"reconstruction": reconstruction, "kl": self.charged * kl}
+        return Estimate(loss, -reconstruction - self.reported * kl, terms)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"reported": 2.0}, "counted twice"),
+        ({"reported": 0.0}, "left out"),
+        ({"reported": -1.0}, "sign were flipped"),
+        ({"charged": 2.0}, "charges 2.0"),
+        ({"charged": -1.0}, "charges -"),
+    ],
+)
+def test_a_kl_that_is_counted_wrongly_by_the_objective_is_named(trained, digits, how, words):
+    x = digits[0]["test"][:64]
+    assert objective_faults(KL(), trained, x) == []
+    faults = objective_faults(KL(**how), trained, x)
+    assert len(faults) == 1 and words in faults[0].found
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        objectives.ELBO(),
+        objectives.ELBO(k=5, beta=4.0),
+        objectives.ELBO(free_bits=0.5),
+        objectives.ELBO(closed_form_kl=False),
+        objectives.ELBO(estimator=objectives.StickingTheLanding()),
+        objectives.IWAE(k=5),
+        objectives.IWAE(k=50, estimator=objectives.DoublyReparameterised()),
+        objectives.MIWAE(groups=2, k=4),
+    ],
+)
+def test_sound_objectives_pass(trained, digits, objective):
+    assert objective_faults(objective, trained, digits[0]["test"][:64]) == []
+
+
+# -- the page --------------------------------------------------------------------------------------------------------
+
+
+def test_all_parts_of_a_small_page():
+    source = linear()
+    x = table(60)
+    factors = (x[:, :2] > 0).long()
+    with seeded(0):
+        encoder = Conditional(nets.mlp(5, 4, (8,)), families.Normal(2, scale=families.PredictedScale())).double()
+    model = VAE(source.model.prior, source.model.likelihood, encoder)
+    found = {"train": table(60, seed=3), "labels": factors[:, 0], "train_labels": (table(60, seed=3)[:, 0] > 0).long()}
+    page = jensen.check(model, x, factors=factors, objective=objectives.IWAE(k=3), rows=20, samples=40, **found)
+    assert page.skipped == {}
+    assert set(page.gradients) == {"IWAE, K = 3", "ELBO"}
+    assert (
+        page.gaps.held_out.amortisation.beyond(0) > 3
+        and page.gaps.held_out.best.value > page.gaps.held_out.encoder.value
+    )
+    exact = float(source.log_evidence(x).mean())
+    assert page.weights.elbo.mean < page.weights.bounds[40].mean < exact + 0.1
+    assert page.bracket["lower"].mean < page.bracket["upper"].mean + 0.1
+    document = page.to_json()
+    json.dumps(document, allow_nan=False)
+    assert document["schema_version"] == 1 and document["gaps"]["biases"]["amortisation"]
+
+
+def test_a_fitted_model_is_checked_in_the_users_units(tmp_path):
+    with seeded(0):
+        v = 100 + 30 * torch.randn(200, 3).double().numpy()
+    run = jensen.fit(v, out=tmp_path / "run", steps=30, samples=5, hidden=[8])
+    fitted = run.model
+    page = jensen.check(fitted, v[:50], rows=50, samples=20, parts=("weights",))
+    own = jensen.evaluate(fitted, v[:50], k=20)
+    bare = jensen.check(fitted.vae, fitted.model_values(v[:50]), rows=50, samples=20, parts=("weights",))
+    assert abs(page.weights.elbo.mean - own.elbo.mean) < 0.5
+    assert page.weights.elbo.mean - bare.weights.elbo.mean == pytest.approx(fitted.schema.log_jacobian)
+    assert fitted.schema.log_jacobian < -5
+
+
+def test_options_that_cannot_be_used_are_refused():
+    model, x = linear().model, table(20)
+    for how in ({"rows": 1}, {"samples": 1}, {"parts": ("nothing",)}):
+        with pytest.raises(OptionError):
+            jensen.check(model, x, **how)
+    with pytest.raises(DataError, match="labels has 3"):
+        jensen.check(model, x, labels=torch.zeros(3, dtype=torch.long))
+    with pytest.raises(DataError, match="whole numbers"):
+        jensen.check(model, x, labels=torch.zeros(20))
+
+
+# -- the command -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _few_temperatures(monkeypatch):
+    monkeypatch.setattr("jensen.diagnose.parts._TEMPERATURES", 5)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    jensen.fit("digits", out=folder, steps=40, samples=3, hidden=[16], latents=3)
+    return folder
+
+
+def test_the_command_prints_a_page(cli, run):
+    code, out, err = cli("check", run, "--rows", "12", "--samples", "20")
+    assert code == 0 and out == ""
+    for text in ("log p(x)", "what the ELBO lacks", "mutual information", "active latents", "sticking", "labels"):
+        assert text in err, text
+    assert "left out" not in err
+
+
+def test_the_command_prints_one_object_that_a_seed_repeats(cli, run):
+    options = ("--rows", "12", "--samples", "20", "--seed", "3", "--json")
+    code, out, _ = cli("check", run, *options)
+    document = json.loads(out)
+    assert code == 0 and document["run"] == str(run) and document["split"] == "test" and document["n_train"] > 1000
+    assert math.isfinite(document["weights"]["elbo"]["mean"]) and document["labels"]["means"]["rows"] == document["n"]
+    assert cli("check", run, *options)[1] == out
+
+
+def test_the_command_refuses_what_it_cannot_do(cli, run, tmp_path):
+    assert cli("check", tmp_path / "nothing")[0] == 1
+    assert cli("check", run, "--rows", "1")[0] == 2
+    assert cli("check", run, "--split", "other")[0] == 2
