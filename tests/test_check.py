@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from jensen import VAE, Conditional, families, nets, objectives, priors, testing
 from jensen.data import open_source, prepare
 from jensen.diagnose import objective_faults, weight_faults
 from jensen.diagnose.parts import PARTS
-from jensen.errors import DataError, OptionError
+from jensen.errors import DataError, OptionError, RunError
 from jensen.noise import seeded
 from jensen.roles import Draw, Estimate
 
@@ -379,3 +380,43 @@ def test_the_command_refuses_what_it_cannot_do(cli, run, tmp_path):
     assert cli("check", tmp_path / "nothing")[0] == 1
     assert cli("check", run, "--rows", "1")[0] == 2
     assert cli("check", run, "--split", "other")[0] == 2
+
+
+def test_a_prior_is_fitted_into_a_new_run(cli, run, tmp_path):
+    out = tmp_path / "new"
+    code, printed, err = cli("fit-prior", run, "--out", out, "--components", "5", "--steps", "200", "--json")
+    assert code == 0, err
+    old, new = json.loads((run / "result.json").read_text()), json.loads(printed)
+    assert new == json.loads((out / "result.json").read_text()) and new["prior"]["kind"] == "mixture"
+    gain = new["test"]["elbo"]["mean"] - old["test"]["elbo"]["mean"]
+    assert gain > 0 and abs(gain - new["prior"]["gain"]["mean"]) < 4 * new["prior"]["gain"]["se"] + 0.2
+    assert type(jensen.load(out).vae.prior).__name__ == "Mixture"
+    before, after = (jensen.load(folder).vae.likelihood.state_dict() for folder in (run, out))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert cli("check", out, "--rows", "12", "--samples", "20")[0] == 0
+    assert jensen.compare(run, out)["elbo"]["difference"] == pytest.approx(gain)
+    code, _, err = cli("fit-prior", run, "--out", out)
+    assert code == 1 and "exists already" in err
+    assert cli("fit-prior", run, "--prior", "other")[0] == 2
+    assert cli("fit-prior", tmp_path / "nothing")[0] == 1
+
+
+@pytest.mark.parametrize("name", ["elbo", "log_likelihood"])
+def test_bounds_of_another_kind_are_not_compared(run, tmp_path, name):
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    assert jensen.compare(run, other)[name]["difference"] == 0
+    result = json.loads((other / "result.json").read_text())
+    result["test"][name]["kind"] = "estimate"
+    (other / "result.json").write_text(json.dumps(result))
+    with pytest.raises(RunError, match="the kind of bound"):
+        jensen.compare(run, other)
+
+
+def test_comparing_pairs_the_rows(run, tmp_path):
+    jensen.fit("digits", out=tmp_path / "b", steps=60, samples=3, hidden=[16], latents=3)
+    found = jensen.compare(run, tmp_path / "b")["elbo"]
+    a, b = found["numbers"]
+    assert found["difference"] == pytest.approx(b["mean"] - a["mean"])
+    # The rows' own differences are shared, so the error is far below that of two unpaired means.
+    assert found["difference_se"] < 0.6 * math.hypot(a["se"], b["se"])

@@ -59,7 +59,7 @@ def check_run(
         train=None if split == "train" else splits.frozen("train"),
         labels=_labels(splits, split),
         train_labels=None if split == "train" else _labels(splits, "train"),
-        objective=rebuild(folder, config.objective, modules),
+        objective=None if config.objective is None else rebuild(folder, config.objective, modules),
         log_jacobian=splits.schema.log_jacobian,
         measure=getattr(fitted.vae.likelihood, "measure", "density"),
         split=split,

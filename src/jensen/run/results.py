@@ -158,8 +158,8 @@ def compare(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> di
         For ``elbo`` and ``log_likelihood``: both numbers, and the difference ``second - first`` with its error.
 
     Raises:
-        RunError: If a run is unfinished, or the numbers cannot be compared: another protocol, other test rows, or a
-            mass against a density.
+        RunError: If a run is unfinished, or the numbers cannot be compared: another protocol, other test rows, another
+            kind of bound, or a mass against a density.
     """
     folders = [Path(first), Path(second)]
     records = [_finished(folder) for folder in folders]
@@ -167,6 +167,8 @@ def compare(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> di
     for what, x, y in (
         ("protocol", a["data"]["protocol"], b["data"]["protocol"]),
         ("measure", a["test"]["elbo"]["measure"], b["test"]["elbo"]["measure"]),
+        ("kind of bound", a["test"]["elbo"]["kind"], b["test"]["elbo"]["kind"]),
+        ("kind of bound", a["test"]["log_likelihood"]["kind"], b["test"]["log_likelihood"]["kind"]),
         ("number of samples", a["test"]["log_likelihood"]["k"], b["test"]["log_likelihood"]["k"]),
         ("test rows (SHA-256)", data_a["sha256"]["test"], data_b["sha256"]["test"]),
     ):
