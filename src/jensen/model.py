@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Distribution, constraints
 
-from .errors import OptionError, ShapeError
+from .distributions import same_space, space_of
+from .errors import CompositionError, OptionError, ShapeError
 from .roles import Draw, Given, Group, Likelihood, Posterior, Prior
 from .spec import declared
 
@@ -29,6 +30,7 @@ class VAE(nn.Module):
     Raises:
         OptionError: If a role is filled by something that is not a module.
         ShapeError: If prior and posterior are over different event shapes, where both say theirs.
+        CompositionError: If they are over different spaces.
 
     Example:
         >>> from jensen import Conditional, families, nets, priors
@@ -58,13 +60,23 @@ class VAE(nn.Module):
             bind(self)
 
     def _check_latents(self) -> None:
-        family = getattr(self.posterior, "family", None)
-        if family is None:
+        """Compares the spaces of prior and posterior, where both say theirs."""
+        family = getattr(self.posterior, "family", self.posterior)
+        shape, support = getattr(family, "event_shape", None), getattr(family, "support", None)
+        if shape is None or support is None:
             return
-        latent = tuple(self.prior().event_shape)
-        if tuple(family.event_shape) != latent:
+        prior = self.prior()
+        wanted: constraints.Constraint | None = prior.support
+        if wanted is not None and not same_space(wanted, support):
+            raise CompositionError(
+                f"the prior is over {space_of(wanted)}, the posterior over {space_of(support)}: where q(z|x) > 0 the "
+                "prior has no density, and the KL between them is infinite. Give both the same space, for instance by "
+                "posteriors.Amortized(net, like=prior)."
+            )
+        latent = tuple(prior.event_shape)
+        if tuple(shape) != latent:
             raise ShapeError(
-                f"the prior is over latents of shape {latent}, the posterior over {tuple(family.event_shape)}; "
+                f"the prior is over latents of shape {latent}, the posterior over {tuple(shape)}; "
                 "give both the same number of latents."
             )
 

@@ -11,6 +11,7 @@ from .mixture import NormalMixture
 from .normal import RowwiseNormal, diagonal_normal
 from .scale import bounded_scale, unbounded_scale
 from .sphere import PowerSpherical, UniformSphere, UnitSphere
+from .support import same_space, space_of
 from .student import StudentT
 
 __all__ = [
@@ -36,5 +37,7 @@ __all__ = [
     "detached",
     "diagonal_normal",
     "kl_per_latent",
+    "same_space",
+    "space_of",
     "unbounded_scale",
 ]

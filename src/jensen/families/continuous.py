@@ -67,7 +67,7 @@ class _LocationScale(nn.Module):
 
     measure: Measure = "density"
 
-    def __init__(self, shape: int | Sequence[int], scale: Scale | None) -> None:
+    def __init__(self, shape: int | Sequence[int], scale: Scale | None = None) -> None:
         super().__init__()
         self.event_shape = event_shape_of(shape)
         self.scale = SharedScale() if scale is None else scale

@@ -273,6 +273,11 @@ class MMD:
             raise CompositionError("a discrepancy within the batch needs at least 2 rows in it; this batch has 1.")
         draw = model.draw(x, given, 1)
         group = _only_group(draw, "the discrepancy")
+        if not self.kl and group.prior.log_prob(group.z.detach()).requires_grad:
+            raise CompositionError(
+                "the discrepancy sees the prior through samples alone, which have no gradient by its parameters, so a "
+                "learned prior would never learn. Use a fixed prior, or kl > 0."
+            )
         with torch.no_grad():
             wanted = group.prior.sample(torch.Size(() if group.prior.batch_shape else (len(x),)))
         found = self.weight * squared_mmd(group.z[0].flatten(1), wanted.flatten(1), self.kernel)

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution, Independent
 
 from ..distributions import detached
 from ..errors import CompositionError
@@ -53,12 +54,18 @@ def valued(value: Tensor, surrogate: Tensor) -> Tensor:
     return value.detach() + (surrogate - surrogate.detach())
 
 
+def _name(distribution: Distribution) -> str:
+    while isinstance(distribution, Independent):
+        distribution = distribution.base_dist
+    return type(distribution).__name__
+
+
 def _need_paths(draw: Draw, name: str) -> None:
     for group in draw.groups:
         if not group.posterior.has_rsample:
             raise CompositionError(
                 f"{name} needs samples that depend smoothly on the parameters of q(z|x); "
-                f"{type(group.posterior).__name__} has none. Use LeaveOneOut(), the score-function estimator."
+                f"{_name(group.posterior)} has none. Use LeaveOneOut(), the score-function estimator."
             )
 
 
@@ -73,7 +80,7 @@ def _need_detachable(draw: Draw, name: str) -> None:
         if group.posterior.support is not None and group.posterior.support.is_discrete:
             raise CompositionError(
                 f"{name} rests on an exact reparameterisation; the relaxed gradient of discrete latents "
-                f"({type(group.posterior).__name__}) is not one. Use Reparameterised() or LeaveOneOut()."
+                f"({_name(group.posterior)}) is not one. Use Reparameterised() or LeaveOneOut()."
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -82,5 +83,6 @@ class ReweightedWakeSleep:
             prior = model.prior(given)
             z = prior.sample(torch.Size((1,) if prior.batch_shape else (1, count)))
             x = model.decode(z, given).sample()[0]
-        dreamt: Tensor = model.posterior(x, given).log_prob(z)[0]
+        unnumbered = None if given is None else replace(given, index=None)  # these rows are in no data set
+        dreamt: Tensor = model.posterior(x, unnumbered).log_prob(z)[0]
         return dreamt

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import Tensor, nn
+from torch.distributions import constraints
 
 from ..distributions import InverseFlow, bounded_scale
 from ..errors import ShapeError
@@ -62,6 +63,7 @@ class Flow(nn.Module):
         super().__init__()
         self.net = net
         self.features = features
+        self.event_shape, self.support = (size,), constraints.real_vector
         self.flow = AutoregressiveFlow(size, features, transforms, hidden, bins)
         self.head = nn.Linear(features, 2 * size)
 

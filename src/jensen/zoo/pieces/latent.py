@@ -91,7 +91,8 @@ def prior_of(context: Context, latents: int, posterior: Any, *, name: str = "sta
             case "vamp":
                 count = size or _PSEUDO_INPUTS
                 text = f"mixture of the posteriors of {count} learned rows"
-                prior = priors.VampPrior(posterior, pseudo_inputs(context, count))
+                low, high = (None, None) if context.schema.kind == "continuous" else (0.0, 1.0)
+                prior = priors.VampPrior(posterior, pseudo_inputs(context, count), low=low, high=high)
             case "flow":
                 text, prior = "autoregressive flow", priors.Flow(latents)
             case "standard":

@@ -1,0 +1,36 @@
+"""Where events lie: whether two distributions are over the same space."""
+
+from __future__ import annotations
+
+from torch.distributions import constraints
+from torch.distributions.constraints import Constraint, MixtureSameFamilyConstraint
+
+from .discrete import OneHot
+from .sphere import UnitSphere
+
+__all__ = ["same_space", "space_of"]
+
+
+def space_of(support: Constraint) -> str:
+    """What a support is, in words; equal words mean the same space.
+
+    Example:
+        >>> space_of(constraints.real_vector) == space_of(constraints.independent(constraints.real, 1))
+        True
+    """
+    while isinstance(support, constraints.independent | MixtureSameFamilyConstraint):
+        support = support.base_constraint
+    if support in (constraints.real, constraints.real_vector):
+        return "real numbers"
+    if support is constraints.boolean:
+        return "zeros and ones"
+    if isinstance(support, OneHot) or support is constraints.one_hot:
+        return "one-hot vectors"
+    if isinstance(support, UnitSphere):
+        return "points of the unit sphere"
+    return repr(support)
+
+
+def same_space(first: Constraint, second: Constraint) -> bool:
+    """Whether two supports are the same space."""
+    return space_of(first) == space_of(second)
