@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .errors import JensenError
     from .evaluation import elbo, log_likelihood
     from .fitted import Evaluation, Fitted, evaluate
+    from .inference.exact_posterior import posterior
     from .model import VAE
     from .numbers import Number
     from .run import Run, compare, fit, resume
@@ -64,6 +65,7 @@ _NAMES = {
     "fit": "run",
     "load": "saving",
     "log_likelihood": "evaluation",
+    "posterior": "inference.exact_posterior",
     "resume": "run",
     "save": "saving",
 }

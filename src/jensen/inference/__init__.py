@@ -2,8 +2,10 @@
 
 from .ais import Annealed, Sigmoidal, ais
 from .bidirectional import Bracket, bdmc, reverse_ais
+from .exact_posterior import posterior
 from .hmc import Chains, hmc, posterior_chains
 from .optimise import Best, FitLocally, best_in_family, fit_local
+from .posterior_draws import Checked, PosteriorDraws
 from .proposals import Efficiency, Weighted, efficiency, importance
 from .psis import Smoothed, psis
 
@@ -12,8 +14,10 @@ __all__ = [
     "Best",
     "Bracket",
     "Chains",
+    "Checked",
     "Efficiency",
     "FitLocally",
+    "PosteriorDraws",
     "Sigmoidal",
     "Smoothed",
     "Weighted",
@@ -24,6 +28,7 @@ __all__ = [
     "fit_local",
     "hmc",
     "importance",
+    "posterior",
     "posterior_chains",
     "psis",
     "reverse_ais",

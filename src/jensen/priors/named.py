@@ -152,7 +152,8 @@ class _Part(nn.Module):
 
     def constrained(self, piece: Tensor) -> Tensor:
         support = _support(self.distribution())
-        return _inside(biject_to(support)(self._free(piece)), support)
+        # A trajectory that diverged ends at no number; its density is zero, and the likelihood need not see it.
+        return _inside(biject_to(support)(self._free(piece.nan_to_num())), support)
 
     def unconstrained(self, value: Tensor) -> Tensor:
         lead = value.shape[: value.ndim - len(self.shape)]

@@ -1,0 +1,1 @@
+"""Examples: small complete programs, each of which can be read, run and imported."""

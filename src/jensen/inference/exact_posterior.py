@@ -1,0 +1,304 @@
+"""Draws from the posterior of observed rows by the cheapest method that passes its own checks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Size, Tensor
+from torch.distributions import Distribution
+
+from ..distributions import RowwiseNormal
+from ..errors import JensenError, NonFiniteError, OptionError
+from ..evaluation import check_data, device_of
+from ..families import FullNormal
+from ..noise import RowNoise, mix, row_keys
+from ..posteriors.search import given_rows
+from ..roles import Given
+from .hmc import hmc
+from .optimise import best_in_family
+from .posterior_draws import Checked, PosteriorDraws
+from .proposals import check_unconstrained, differentiable
+from .psis import psis
+
+__all__ = ["posterior"]
+
+Method = Literal["encoder", "refined", "resampled", "hmc"]
+
+_CHUNK = 64
+_LEAST = 1000
+_OVERSAMPLED = 4
+_LEAST_EVEN = 0.2
+_CHAINS = 4
+_FAR = 100.0
+_MOST_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """What a method must keep to pass."""
+
+    shift: float
+    r_hat: float
+    ess: float
+
+
+def posterior(
+    model: Any,
+    x: Tensor,
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+    given: Given | None = None,
+    shift: float = 0.1,
+    r_hat: float = 1.01,
+    ess: float = 400.0,
+    warmup: int = 500,
+) -> PosteriorDraws:
+    r"""Draws from the posterior :math:`p(z|x)` of observed rows, for each row by the cheapest method that passes.
+
+    In this order:
+
+    1. *encoder*: draws of :math:`q(z|x)`, if Pareto :math:`\hat k` of the weights :math:`p(x, z) / q(z|x)` is at most
+       :math:`\min(1 - 1/\log_{10} S, 0.7)`, and weighting them would move no mean of z by more than ``shift`` standard
+       deviations and no standard deviation by more than that share;
+    2. *refined*: the same of the best q for this row, a normal with full covariance that starts like the encoder's;
+    3. *resampled*: four times as many draws of the better q, resampled by their smoothed weights, if :math:`\hat k` is
+       at most the threshold and the effective sample size a fifth of them;
+    4. *hmc*: four chains of Hamiltonian Monte Carlo in units of the refined q, if :math:`\hat R` and the effective
+       sample size pass; chains are made longer up to twice.
+
+    Where even that fails, or z is discrete, the last draws are returned and said to have failed. The draws of a row
+    depend on its content and the seed.
+
+    References:
+        Yao, Vehtari, Simpson, Gelman (2018), Yes, but did it work? Evaluating variational inference. Vehtari, Simpson,
+        Gelman, Yao, Gabry (2024), Pareto smoothed importance sampling. Vehtari, Gelman, Simpson, Carpenter, Bürkner
+        (2021), Rank-normalization, folding, and localization: an improved R-hat.
+
+    Arguments:
+        model: A model, trained or not: the worse its encoder, the longer it takes.
+        x: Observed rows in the values that the model sees, shape (N, \*X).
+        draws: The number of draws for each row.
+        seed: The seed of the noise.
+        given: What is known beside the rows.
+        shift: How far the moments of accepted draws of q may be off, in standard deviations.
+        r_hat: The largest :math:`\hat R` of a coordinate that passes.
+        ess: The smallest effective sample size of a coordinate that passes, bulk and tail.
+        warmup: The number of transitions before the draws of chains.
+
+    Raises:
+        OptionError: If an option is out of range.
+        DataError: If the rows cannot be scored.
+
+    Example:
+        >>> from jensen import testing
+        >>> oracle = testing.LinearGaussian(torch.eye(3)[:, :2], noise=0.5)
+        >>> found = posterior(oracle.model, torch.ones(2, 3, dtype=torch.float64))
+        >>> found.methods, found.draws["z"].shape
+        (('encoder', 'encoder'), torch.Size([1000, 2, 2]))
+    """
+    if draws < 4 or not (shift > 0 and r_hat > 1 and ess > 0):
+        raise OptionError(
+            f"expected at least 4 draws, a positive shift and ess, and r_hat above 1; got draws={draws}, "
+            f"shift={shift}, ess={ess}, r_hat={r_hat}."
+        )
+    check_data(model, x, given_rows(given, torch.zeros(1, dtype=torch.long)))
+    limits = _Limits(shift, r_hat, ess)
+    rows: list[_Row] = []
+    for index in torch.arange(len(x)).split(_CHUNK):
+        chunk = _Chunk(model, x[index].to(device_of(model)), given_rows(given, index), draws, seed, limits)
+        rows += chunk.run(warmup)
+    z = torch.stack([row.z for row in rows], 1)
+    unpack = getattr(model.prior, "unpack", None)
+    with torch.no_grad():
+        named = {"z": z} if unpack is None else {k: v.cpu() for k, v in unpack(z.to(device_of(model))).items()}
+    return PosteriorDraws(named, z, tuple(row.checked for row in rows), _CHAINS if draws % _CHAINS == 0 else 1)
+
+
+@dataclass(frozen=True)
+class _Row:
+    z: Tensor
+    checked: Checked
+
+
+class _Chunk:
+    """A few rows on their way from method to method."""
+
+    def __init__(self, model: Any, x: Tensor, given: Given | None, draws: int, seed: int, limits: _Limits) -> None:
+        self.model, self.x, self.given, self.draws, self.seed, self.limits = model, x, given, draws, seed, limits
+        self.keys = row_keys(x)
+        self.done: dict[int, _Row] = {}
+        self.reserve: dict[int, _Row] = {}
+        self.real = _is_real(model.prior())
+        size = math.prod(model.prior().event_shape)
+        # Mean and factor of the covariance of the last q, the units of what follows.
+        self.loc = torch.zeros(len(x), size, dtype=torch.float64, device=x.device)
+        self.factor = torch.zeros(len(x), size, size, dtype=torch.float64, device=x.device)
+
+    def run(self, warmup: int) -> list[_Row]:
+        everything = list(range(len(self.x)))
+        with differentiable(self.model):
+            self._judge("encoder", everything, self.model.posterior(self.x, self.given))
+        left = self._left(everything)
+        refined = self._refined(torch.tensor(left, device=self.x.device)) if left else None
+        if refined is not None:
+            with differentiable(self.model):
+                self._judge("refined", left, refined)
+        self.done.update({row: self.reserve[row] for row in self._left(left) if self.reserve[row].checked.passed})
+        if self.real:
+            self._chains(self._left(left), warmup)
+        for row in self._left(everything):
+            self.done[row] = self.reserve[row]
+        return [self.done[row] for row in everything]
+
+    def _left(self, rows: list[int]) -> list[int]:
+        return [row for row in rows if row not in self.done]
+
+    def _refined(self, chosen: Tensor) -> Distribution | None:
+        """The best q of some rows: a normal with full covariance where z is real, whatever the encoder's family."""
+        options: dict[str, Any] = {}
+        if self.real:
+            loc, factor = (part[chosen].to(self.x) for part in (self.loc, self.factor))
+            options["start"] = RowwiseNormal(loc, scale_tril=factor, validate_args=False)
+            options["family"] = FullNormal(loc.shape[1]).to(self.x)
+        try:
+            given, seed = given_rows(self.given, chosen), mix(self.seed, "best")
+            best = best_in_family(self.model, self.x[chosen], given=given, steps=400, seed=seed, **options)
+        except OptionError:  # a posterior without a family that can be climbed
+            return None
+        return best.posterior
+
+    def _judge(self, method: Method, rows: list[int], q: Distribution) -> None:
+        """Draws from q, accepts the rows whose draws pass, and keeps resampled ones in reserve for the others."""
+        count = max(_OVERSAMPLED * self.draws, _LEAST)
+        chosen = torch.tensor(rows, device=self.x.device)
+        x, given = self.x[chosen], given_rows(self.given, chosen)
+        with RowNoise([mix(self.seed, "posterior", method, self.keys[row]) for row in rows]):
+            z = q.sample(Size((count,)))
+        log_weight = (
+            torch.cat([self.model.log_joint(x, part, given).double() for part in z.split(500)]) - q.log_prob(z).double()
+        )
+        # A weight that is no number counts as none: the density there is zero, as far as floats can tell.
+        log_weight = torch.where(log_weight < math.inf, log_weight, -math.inf).cpu()
+        smoothed = psis(log_weight)
+        if self.real:
+            self.loc[chosen], self.factor[chosen] = _moments(z.flatten(2).double())
+        z = z.cpu()
+        weight = smoothed.log_weight.softmax(0)
+        moved = _moved(z.flatten(2).double(), weight)
+        for place, row in enumerate(rows):
+            k_hat, ess = float(smoothed.k_hat[place]), float(smoothed.ess[place])
+            reliable = k_hat <= smoothed.threshold
+            if reliable and float(moved[place]) <= self.limits.shift:
+                checked = Checked(method, True, k_hat, math.nan, float(self.draws), float(moved[place]))
+                self.done[row] = _Row(z[: self.draws, place], checked)
+                continue
+            before = self.reserve.get(row)
+            if before is not None and before.checked.ess >= min(ess, float(self.draws)):
+                continue
+            generator = torch.Generator().manual_seed(mix(self.seed, "resample", method, self.keys[row]))
+            kept = z[_systematic(weight[:, place], self.draws, generator), place]
+            # Weights of a q that misses a part of the posterior look reliable, but are then most often very uneven.
+            enough = reliable and ess >= _LEAST_EVEN * count
+            checked = Checked("resampled", enough, k_hat, math.nan, min(ess, float(self.draws)), float(moved[place]))
+            self.reserve[row] = _Row(kept, checked)
+
+    def _chains(self, rows: list[int], warmup: int) -> None:
+        """Hamiltonian Monte Carlo for the rows that nothing else was good enough for, with longer chains if need be."""
+        per_chain = -(-self.draws // _CHAINS)
+        for attempt in range(_MOST_ATTEMPTS):
+            left = self._left(rows)
+            if left:
+                self._chain(left, per_chain, 2**attempt, 2**attempt * warmup)
+
+    def _chain(self, rows: list[int], per_chain: int, thin: int, warmup: int) -> None:
+        chosen = torch.tensor(rows, device=self.x.device)
+        x, given = self.x[chosen], given_rows(self.given, chosen)
+        event, dtype = tuple(self.model.prior().event_shape), self.x.dtype
+        loc, factor = self.loc[chosen], self.factor[chosen]
+
+        def located(u: Tensor) -> Tensor:
+            z = loc + torch.einsum("bij,kbj->kbi", factor, u.double())
+            return z.to(dtype).reshape(*u.shape[:2], *event)
+
+        def log_density(u: Tensor) -> Tensor:
+            far = ~(u.abs() < _FAR).all(-1)  # a trajectory that diverged; the model need not see it
+            value: Tensor = self.model.log_joint(x, located(torch.where(far[..., None], 0.0, u)), given)
+            return torch.where(far, -math.inf, value)
+
+        keys = [self.keys[row] for row in rows]
+        try:
+            with differentiable(self.model):
+                start = _first_finite(log_density, loc, [mix(self.seed, "chains", thin, key) for key in keys])
+                chains = hmc(
+                    log_density, start, draws=per_chain * thin, warmup=warmup, seed=mix(self.seed, thin), keys=keys
+                )
+        except NonFiniteError:
+            return
+        with torch.no_grad():
+            every = torch.stack([located(u) for u in chains.z[thin - 1 :: thin].to(self.x.device)]).cpu()
+        r_hat = chains.r_hat.flatten(1).amax(1)
+        ess = torch.minimum(chains.ess_bulk.flatten(1).amin(1), chains.ess_tail.flatten(1).amin(1))
+        for place, row in enumerate(rows):
+            worst, least = float(r_hat[place]), float(ess[place])
+            passed = worst <= self.limits.r_hat and least >= min(self.limits.ess, 0.4 * self.draws)
+            # One chain after the other, so that they can be told apart again.
+            z = every[:, :, place].transpose(0, 1).flatten(0, 1)[: self.draws]
+            k_hat = self.reserve[row].checked.k_hat
+            result = _Row(z, Checked("hmc", passed, k_hat, worst, min(least, float(self.draws)), math.nan))
+            if passed:
+                self.done[row] = result
+            self.reserve[row] = result
+
+
+def _first_finite(log_density: Callable[[Tensor], Tensor], loc: Tensor, seeds: list[int]) -> Tensor:
+    """Where chains start: spread twice as wide as q, drawn in until the density is finite."""
+    with RowNoise(seeds):
+        u = 2 * torch.randn((_CHAINS, *loc.shape), dtype=torch.float64, device=loc.device)
+    for _ in range(8):
+        wrong = ~log_density(u).isfinite()
+        u = torch.where(wrong[..., None], 0.5 * u, u)
+    return u
+
+
+def _is_real(prior: Distribution) -> bool:
+    """Whether z is any real vector."""
+    try:
+        check_unconstrained(prior, "the prior")
+    except JensenError:
+        return False
+    return True
+
+
+def _moments(z: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean and a factor of the covariance of draws of each row."""
+    mean = z.mean(0)
+    centred = (z - mean).transpose(0, 1)
+    covariance = centred.transpose(1, 2) @ centred / (len(z) - 1)
+    least = 1e-9 * covariance.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
+    return mean, torch.linalg.cholesky(covariance + least * torch.eye(z.shape[-1]).to(covariance))
+
+
+def _moved(z: Tensor, weight: Tensor) -> Tensor:
+    """By how much weights move the mean or the spread of any coordinate, in standard deviations, shape (B,)."""
+    weight = weight[..., None]
+    plain_mean, plain_sd = z.mean(0), z.std(0)
+    mean = (weight * z).sum(0)
+    sd = (weight * (z - mean).square()).sum(0).sqrt()
+    # Against the wider of both, and in logarithms, so that too narrow counts like too wide.
+    shift = (mean - plain_mean).abs() / torch.maximum(sd, plain_sd).clamp(min=1e-300)
+    spread = (sd.clamp(min=1e-300) / plain_sd.clamp(min=1e-300)).log().abs()
+    return torch.maximum(shift, spread).amax(1).nan_to_num(math.inf)
+
+
+def _systematic(weight: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Systematic resampling in random order: indices, shape (count,)."""
+    steps = (
+        torch.arange(count, dtype=torch.float64) + torch.rand((), generator=generator, dtype=torch.float64)
+    ) / count
+    chosen = torch.searchsorted(weight.cumsum(0), steps).clamp(max=len(weight) - 1)
+    return chosen[torch.randperm(count, generator=generator)]
