@@ -44,7 +44,7 @@ class GradientNoise:
 def gradient_noise(
     model: Any, x: Tensor, objectives: Mapping[str, Objective], *, repeats: int = 50, step: int = 10**9, seed: int = 0
 ) -> dict[str, dict[str, GradientNoise]]:
-    r"""The noise of the gradients of encoder and decoder under each of several objectives, on one batch.
+    r"""The noise of the gradients of encoder and decoder, prior included, under several objectives, on one batch.
 
     Objectives that differ only in their estimator have the same mean gradient, and the least noisy one learns fastest.
     One that does not apply to this model is left out of the result.
@@ -94,7 +94,8 @@ def gradient_noise(
 
 
 def _noise(model: Any, x: Tensor, objective: Objective, repeats: int, step: int, seed: int) -> dict[str, GradientNoise]:
-    groups = dict(zip(_PARTS, (_parameters(model.posterior), _parameters(model.likelihood)), strict=True))
+    generative = _parameters(model.likelihood) + _parameters(model.prior)
+    groups = dict(zip(_PARTS, (_parameters(model.posterior), generative), strict=True))
     parameters = [parameter for group in groups.values() for parameter in group]
     gradients: dict[str, list[Tensor]] = {part: [] for part in _PARTS}
     for repeat in range(repeats):

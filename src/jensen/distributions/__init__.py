@@ -11,8 +11,8 @@ from .mixture import NormalMixture
 from .normal import RowwiseNormal, diagonal_normal
 from .scale import bounded_scale, unbounded_scale
 from .sphere import PowerSpherical, UniformSphere, UnitSphere
-from .support import same_space, space_of
 from .student import StudentT
+from .support import same_space, space_of
 
 __all__ = [
     "BinnedCategorical",
