@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ..errors import DataError
-from ..evaluation import device_of, evaluation_mode
+from ..evaluation import bounds, device_of, evaluation_mode
 from ..noise import mix, seeded
-from .draws import draws_of
 from .measured import Measured, mean_of
 
 __all__ = ["GapSplit", "InferenceGaps", "inference_gaps", "split_gap"]
@@ -172,14 +171,14 @@ def _split(model: Any, x: Tensor, budget: tuple[int, int, int, int], seed: int) 
 
     steps, samples, temperatures, chains = budget
     found = best_in_family(model, x, steps=steps, samples=8, rounds=1, seed=mix(seed, "climb"))
-    encoder = draws_of(model, x, k=samples, seed=mix(seed, "encoder")).log_weight
+    encoder = bounds(model, x, k=samples, seed=mix(seed, "encoder"))
     best = log_weights_of(model, x, found.posterior, samples, mix(seed, "best"))
-    bounds = [weight.logsumexp(0) - math.log(samples) for weight in (encoder, best)]
+    lower = [encoder.log_likelihood, best.logsumexp(0) - math.log(samples)]
     if temperatures:
         annealed = ais(model, x, temperatures=temperatures, chains=chains, start=model.posterior, seed=mix(seed, "ais"))
-        bounds.append(annealed.log_likelihood)
+        lower.append(annealed.log_likelihood)
     # The best on average: the best for each row would be chosen for its noise.
-    return split_gap(max(bounds, key=lambda bound: float(bound.mean())), best.mean(0), encoder.mean(0))
+    return split_gap(max(lower, key=lambda bound: float(bound.mean())), best.mean(0), encoder.elbo)
 
 
 def log_weights_of(model: Any, x: Tensor, q: Distribution, k: int, seed: int) -> Tensor:
