@@ -44,7 +44,7 @@ def coverage(truth: dict[str, Tensor], found: PosteriorDraws) -> dict[str, Any]:
 
 def agreement(vae: VAE, x: Tensor, found: PosteriorDraws, draws: int) -> dict[str, Any]:
     """Differences of posterior means and spreads from those of long chains, over their Monte Carlo errors."""
-    chains = posterior_chains(vae, x, chains=8, draws=draws, warmup=1000, start=vae.posterior, seed=5)
+    chains = posterior_chains(vae, x, chains=8, draws=draws, warmup=500, start=vae.posterior, seed=5)
     z, ours = chains.z.flatten(0, 1).double(), found.z[:, : len(x)].double()
     sd = z.std(0)
     ess = torch.tensor([min(row.ess, len(ours)) for row in found.rows[: len(x)]])[:, None].double()
@@ -84,14 +84,14 @@ def main() -> None:
         "methods": dict(Counter(found.methods)),
         "failed": int((~found.passed).sum()),
         "coverage": coverage(truth, found),
-        "agreement": agreement(vae, x[: options.compared], found, 2000),
+        "agreement": agreement(vae, x[: options.compared], found, 1000),
         "machine": machine(),
     }
     # The rows that the encoder was not good enough for are those that matter most.
     hard = [row for row, method in enumerate(found.methods) if method != "encoder"][: options.compared]
     if hard:
         chosen = PosteriorDraws({}, found.z[:, hard], tuple(found.rows[row] for row in hard))
-        result["agreement_escalated"] = agreement(vae, x[hard], chosen, 2000)
+        result["agreement_escalated"] = agreement(vae, x[hard], chosen, 1000)
     record("scientific", result)
     table = [[name, f"{entry['share']:.3f} ± {entry['se']:.3f}"] for name, entry in result["coverage"].items()]
     about = (

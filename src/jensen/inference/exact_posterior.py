@@ -34,7 +34,7 @@ _OVERSAMPLED = 4
 _LEAST_EVEN = 0.2
 _CHAINS = 4
 _FAR = 100.0
-_MOST_ATTEMPTS = 3
+_THINNED = (2, 6)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def posterior(
     3. *resampled*: four times as many draws of the better q, resampled by their smoothed weights, if :math:`\hat k` is
        at most the threshold and the effective sample size a fifth of them;
     4. *hmc*: four chains of Hamiltonian Monte Carlo in units of the refined q, if :math:`\hat R` and the effective
-       sample size pass; chains are made longer up to twice.
+       sample size pass; where they do not, chains three times as long.
 
     Where even that fails, or z is discrete, the last draws are returned and said to have failed. The draws of a row
     depend on its content and the seed.
@@ -197,23 +197,22 @@ class _Chunk:
                 checked = Checked(method, True, k_hat, math.nan, float(self.draws), float(moved[place]))
                 self.done[row] = _Row(z[: self.draws, place], checked)
                 continue
-            before = self.reserve.get(row)
-            if before is not None and before.checked.ess >= min(ess, float(self.draws)):
-                continue
             generator = torch.Generator().manual_seed(mix(self.seed, "resample", method, self.keys[row]))
             kept = z[_systematic(weight[:, place], self.draws, generator), place]
+            before = self.reserve.get(row)
             # Weights of a q that misses a part of the posterior look reliable, but are then most often very uneven.
             enough = reliable and ess >= _LEAST_EVEN * count
             checked = Checked("resampled", enough, k_hat, math.nan, min(ess, float(self.draws)), float(moved[place]))
-            self.reserve[row] = _Row(kept, checked)
+            if before is None or _rank(checked) > _rank(before.checked):
+                self.reserve[row] = _Row(kept, checked)
 
     def _chains(self, rows: list[int], warmup: int) -> None:
         """Hamiltonian Monte Carlo for the rows that nothing else was good enough for, with longer chains if need be."""
         per_chain = -(-self.draws // _CHAINS)
-        for attempt in range(_MOST_ATTEMPTS):
+        for thin in _THINNED:
             left = self._left(rows)
             if left:
-                self._chain(left, per_chain, 2**attempt, 2**attempt * warmup)
+                self._chain(left, per_chain, thin, warmup if thin == _THINNED[0] else 2 * warmup)
 
     def _chain(self, rows: list[int], per_chain: int, thin: int, warmup: int) -> None:
         chosen = torch.tensor(rows, device=self.x.device)
@@ -263,6 +262,11 @@ def _first_finite(log_density: Callable[[Tensor], Tensor], loc: Tensor, seeds: l
         wrong = ~log_density(u).isfinite()
         u = torch.where(wrong[..., None], 0.5 * u, u)
     return u
+
+
+def _rank(checked: Checked) -> tuple[bool, float]:
+    """Draws that passed before others, then the lower k-hat."""
+    return checked.passed, -math.inf if math.isnan(checked.k_hat) else -checked.k_hat
 
 
 def _is_real(prior: Distribution) -> bool:
