@@ -36,7 +36,7 @@ __all__ = ["PARTS", "identities"]
 _ANNEALED_ROWS = 16
 _CHAINS = 4
 _TEMPERATURES = 100
-_GAP_ROWS = 100
+_GAP_ROWS = 50
 _PROBED_ROWS = 4000
 _BATCH = 100
 
