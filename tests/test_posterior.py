@@ -186,7 +186,7 @@ def test_options_are_checked():
 def test_the_example_runs():
     from examples import spectral_line
 
-    vae = spectral_line.trained(steps=20, spectra=200)
+    vae = spectral_line.trained(steps=20)
     with seeded(1):
         x = vae.sample(2)
     assert vae.draw(x, k=3).log_weight.shape == (3, 2)

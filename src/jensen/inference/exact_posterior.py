@@ -28,7 +28,8 @@ __all__ = ["posterior"]
 
 Method = Literal["encoder", "refined", "resampled", "hmc"]
 
-_CHUNK = 64
+_CHUNK = 512
+_BLOCK_VALUES = 2**23
 _LEAST = 1000
 _OVERSAMPLED = 4
 _LEAST_EVEN = 0.2
@@ -179,8 +180,10 @@ class _Chunk:
         x, given = self.x[chosen], given_rows(self.given, chosen)
         with RowNoise([mix(self.seed, "posterior", method, self.keys[row]) for row in rows]):
             z = q.sample(Size((count,)))
+        block = max(1, _BLOCK_VALUES // (len(rows) * math.prod(x.shape[1:])))
         log_weight = (
-            torch.cat([self.model.log_joint(x, part, given).double() for part in z.split(500)]) - q.log_prob(z).double()
+            torch.cat([self.model.log_joint(x, part, given).double() for part in z.split(block)])
+            - q.log_prob(z).double()
         )
         # A weight that is no number counts as none: the density there is zero, as far as floats can tell.
         log_weight = torch.where(log_weight < math.inf, log_weight, -math.inf).cpu()
