@@ -104,7 +104,8 @@ HEALTHY = {
     "exact posterior, little noise": lambda digits: exact_narrow_noise(),
     "factor analysis": lambda digits: learnt_table(),
     "digits": lambda digits: learnt_images(digits, "diagonal", objectives.ELBO()),
-    "digits, full covariance, IWAE": lambda digits: learnt_images(digits, "full", objectives.IWAE(k=5)),
+    "digits, full covariance, IWAE": lambda digits: learnt_images(digits, "full", objectives.IWAE(k=20)),
+    "digits, β = 3": lambda digits: learnt_images(digits, "diagonal", objectives.ELBO(beta=3.0)),
 }
 
 

@@ -159,11 +159,29 @@ def test_calibration_refuses_numbers_that_do_not_fit():
 @pytest.mark.parametrize("factor", [0.6, 1.0, 1.5])
 def test_the_best_scale_undoes_the_one_that_was_planted(factor):
     source = oracle(latents=3)
-    found = posterior_scale(changed(source.model, factor=factor), rows(source, 400), k=32)
+    found = posterior_scale(changed(source.model, factor=factor), rows(source, 400), sets=32)
     # A grid of steps of 0.2 and a parabola are right to about 0.01.
     assert abs(math.log(found.best * factor)) < 4 * found.log_error + 0.02
     gain = 3 * (0.5 * (factor**2 - 1) - math.log(factor))
     assert abs(found.gain.value - gain) < 4 * found.gain.se + 0.03
+
+
+def test_the_best_scale_is_that_of_the_bound_that_is_asked_for():
+    source = oracle(latents=3)
+    narrow = changed(source.model, factor=0.7)
+    x = rows(source, 200)
+
+    def log_mean(log_weight):
+        return log_weight.logsumexp(0) - math.log(len(log_weight))
+
+    plain = posterior_scale(narrow, x, sets=32).best
+    several = posterior_scale(narrow, x, k=8, sets=8, mean=log_mean)
+    weighted = posterior_scale(narrow, x, sets=32, beta=4.0)
+    assert plain == pytest.approx(1 / 0.7, rel=0.05)
+    # At the exact posterior all weights are equal, whatever their number; the KL times 4 wants twice the deviations
+    # where the prior is flat, and the prior itself where the data say little.
+    assert several.best == pytest.approx(1 / 0.7, rel=0.1)
+    assert plain * 1.2 < weighted.best < 2.05 * plain
 
 
 def test_discrete_latents_have_no_scale():

@@ -205,7 +205,7 @@ def _posterior(page: Page) -> Table:
     table = _table("calibration of q(z|x)", unit="")
     scale, found = page.scale, page.calibration
     if scale is not None:
-        told = f"times its deviations; the ELBO would gain {_value(scale.gain)} nats"
+        told = f"times its deviations; the bound would gain {_value(scale.gain)} nats"
         table.add_row("best scale", f"{scale.best:.2f} ± {scale.best * scale.log_error:.2f}", told)
     if found is not None:
         told = f"on {len(found.ranks)} simulated rows; the smallest p-value of all latents, corrected"

@@ -39,6 +39,7 @@ _TEMPERATURES = 100
 _GAP_ROWS = 50
 _PROBED_ROWS = 4000
 _BATCH = 100
+_SCALED_DRAWS = 10_000
 
 
 def chosen(subject: Subject) -> Tensor:
@@ -136,7 +137,10 @@ def _candidates(subject: Subject, x: Tensor) -> dict[str, dict[str, Objective]]:
     if not isinstance(subject.objective, IWAE) or k == 1:
         return {"ELBO": elbo}
     return {
-        f"IWAE, K = {k}": {"reparameterised": IWAE(k), "doubly": IWAE(k, estimator=DoublyReparameterised())},
+        f"IWAE, K = {k}": {
+            "reparameterised": IWAE(k),
+            "doubly reparameterised": IWAE(k, estimator=DoublyReparameterised()),
+        },
         "ELBO": elbo,
     }
 
@@ -147,8 +151,17 @@ def calibration(subject: Subject) -> Calibration:
 
 
 def scale(subject: Subject) -> PosteriorScale:
-    """Whether all posteriors should be wider or narrower."""
-    return posterior_scale(subject.model, chosen(subject), seed=subject.seed)
+    """Whether all posteriors should be wider or narrower for the objective that they were trained by."""
+    objective = subject.objective
+    target = getattr(objective, "encoder_target", None)
+    beta = getattr(objective, "beta", None)
+    weight = float(beta(objective.period)) if callable(beta) else 1.0
+    if target is None:
+        return posterior_scale(subject.model, chosen(subject), beta=weight, seed=subject.seed)
+    sets = max(1, 16 // objective.k)
+    x = some_rows(chosen(subject), max(2, _SCALED_DRAWS // (objective.k * sets)), subject.seed)
+    budget: dict[str, Any] = {"k": objective.k, "sets": sets, "beta": weight, "seed": subject.seed}
+    return posterior_scale(subject.model, x, mean=target.value, **budget)
 
 
 def prior(subject: Subject) -> PriorGap:

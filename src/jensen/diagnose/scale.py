@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,23 +24,27 @@ _SCALES = tuple(math.exp(0.1 * step) for step in range(-12, 13, 2))
 _RESAMPLES = 400
 
 
+def _mean(log_weight: Tensor) -> Tensor:
+    return log_weight.mean(0)
+
+
 @dataclass(frozen=True)
 class PosteriorScale:
-    """The one factor on all posterior deviations under which the bound is highest.
+    """The one factor on all posterior deviations under which a bound is highest.
 
     Arguments:
         best: The factor; 1 where the posterior is as wide as it should be.
         log_error: The standard error of its logarithm, by bootstrap over rows.
-        gain: What the ELBO would gain by it.
+        gain: What the bound would gain by it.
         scales: The factors that were tried.
-        elbo: The ELBO at each, less that at factor 1, nats.
+        bound: The bound at each, less that at factor 1, nats.
     """
 
     best: float
     log_error: float
     gain: Measured
     scales: tuple[float, ...]
-    elbo: tuple[float, ...]
+    bound: tuple[float, ...]
 
     def to_json(self) -> dict[str, Any]:
         """The numbers as plain data."""
@@ -48,20 +53,33 @@ class PosteriorScale:
             "log_error": self.log_error,
             "gain": self.gain.to_json(),
             "scales": list(self.scales),
-            "elbo": list(self.elbo),
+            "bound": list(self.bound),
         }
 
 
-def posterior_scale(model: Any, x: Tensor, *, k: int = 16, seed: int = 0) -> PosteriorScale:
-    r"""Stretches every q(z|x) about its mean by one factor s and finds the s of the highest ELBO.
+def posterior_scale(
+    model: Any,
+    x: Tensor,
+    *,
+    k: int = 1,
+    sets: int = 16,
+    mean: Callable[[Tensor], Tensor] = _mean,
+    beta: float = 1.0,
+    seed: int = 0,
+) -> PosteriorScale:
+    r"""Stretches every q(z|x) about its mean by one factor s and finds the s of the highest bound.
 
     With :math:`z_s = \mu + s (z - \mu)` the stretched posterior has :math:`\log q_s(z_s) = \log q(z) - D \log s`. At
-    the optimum of a trained posterior the bound has no slope in s, so the best factor is close to 1.
+    the optimum of a trained posterior the bound that it was trained by has no slope in s, so the best factor is close
+    to 1. By default that bound is the ELBO; a posterior trained with several weights is wider than the ELBO's.
 
     Arguments:
         model: A model with one prior and one posterior over all of :math:`R^D`.
         x: Rows in the values that the model sees, shape (N, \*X).
-        k: The number of draws for each row, the same for all factors.
+        k: The number of log-weights that the bound takes.
+        sets: The number of sets of that many draws for each row, the same for all factors.
+        mean: From K log-weights, shape (K, N), to the bound, shape (N,): their mean for the ELBO.
+        beta: The weight of :math:`\log p(z) - \log q(z|x)`.
         seed: The seed of the draws.
 
     Raises:
@@ -77,17 +95,18 @@ def posterior_scale(model: Any, x: Tensor, *, k: int = 16, seed: int = 0) -> Pos
     q = Aggregate(model, x)
     if not _unbounded(q.parts[0].support):
         raise JensenError(f"only latents over all real numbers can be stretched; the posterior is {q.parts[0]}.")
-    draws = draws_of(model, x, k=k, seed=seed)
+    draws = draws_of(model, x, k=k * sets, seed=seed)
     with torch.inference_mode():
-        mean = torch.cat([part.mean.cpu() for part in q.parts]).clone()
-    size = mean[0].numel()
+        centre = torch.cat([part.mean.cpu() for part in q.parts]).clone()
+    size = centre[0].numel()
     columns = []
     for scale in _SCALES:
-        z = mean + scale * (draws.z - mean)
+        z = centre + scale * (draws.z - centre)
         with evaluation_mode(model):
             log_prior = model.prior().log_prob(z.to(device_of(model))).double().cpu().clone()
-        log_weight = decoded_log_likelihood(model, x, z) + log_prior - draws.log_posterior
-        columns.append(log_weight.mean(0) + size * math.log(scale))
+        ratio = log_prior - (draws.log_posterior - size * math.log(scale))
+        log_weight = decoded_log_likelihood(model, x, z) + beta * ratio
+        columns.append(torch.stack([mean(part) for part in log_weight.split(k)]).mean(0))
     table = torch.stack(columns, 1)
     return _best(table - table[:, [_SCALES.index(1.0)]], seed)
 
@@ -109,7 +128,7 @@ def _best(table: Tensor, seed: int) -> PosteriorScale:
         log_error=float(log_scales.std()),
         gain=Measured(float(gain), float(gains.std())),
         scales=_SCALES,
-        elbo=tuple(table.mean(0).tolist()),
+        bound=tuple(table.mean(0).tolist()),
     )
 
 

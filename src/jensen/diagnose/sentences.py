@@ -173,9 +173,9 @@ def _scale(page: Page) -> list[Finding]:
                 "fault",
                 "posterior",
                 f"Every posterior is too {'wide' if wide else 'narrow'}: with deviations times {scale.best:.2f} the "
-                f"ELBO would rise by {_nats(scale.gain)}.",
-                "The scale of q(z|x) is not where training would have left it.",
-                "Check the scale of the posterior, and its β; or train on until the encoder has settled.",
+                f"bound would rise by {_nats(scale.gain)}.",
+                "The scale of q(z|x) is not where training by this bound would have left it.",
+                "Check the scale of the posterior, and that objective= is what it was trained by; or train on.",
             )
         ]
     return []
@@ -281,6 +281,6 @@ def _gradients(page: Page) -> list[Finding]:
 
 _ESTIMATORS = {
     "sticking the landing": "Pass estimator=objectives.StickingTheLanding() to the objective.",
-    "doubly": "Pass estimator=objectives.DoublyReparameterised() to the objective.",
+    "doubly reparameterised": "Pass estimator=objectives.DoublyReparameterised() to the objective.",
     "KL from samples": "Pass closed_form_kl=False to the objective (--sampled-kl).",
 }
