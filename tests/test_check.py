@@ -19,6 +19,7 @@ from jensen.roles import Draw, Estimate
 
 QUICK = tuple(name for name in PARTS if name not in ("annealed", "bracket", "gaps", "gradients"))
 SMALL = {"rows": 150, "samples": 1000, "parts": QUICK}
+FEWER = {**SMALL, "samples": 50}
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +94,9 @@ def learnt_table():
     return train(model, x, steps=1500), table(600, seed=2).float(), None, objectives.ELBO()
 
 
-def learnt_images(digits, posterior, objective):
+def learnt_images(digits, posterior, objective, steps=1200):
     rows, labels = digits
-    model = train(image_model(posterior), rows["train"], objective)
+    model = train(image_model(posterior), rows["train"], objective, steps)
     return model, rows["test"], (rows["train"], labels["test"], labels["train"]), objective
 
 
@@ -104,12 +105,18 @@ HEALTHY = {
     "exact posterior, little noise": lambda digits: exact_narrow_noise(),
     "factor analysis": lambda digits: learnt_table(),
     "digits": lambda digits: learnt_images(digits, "diagonal", objectives.ELBO()),
+    "digits, IWAE, briefly": lambda digits: learnt_images(digits, "diagonal", objectives.IWAE(k=5), steps=600),
     "digits, full covariance, IWAE": lambda digits: learnt_images(digits, "full", objectives.IWAE(k=20)),
     "digits, β = 3": lambda digits: learnt_images(digits, "diagonal", objectives.ELBO(beta=3.0)),
 }
 
 
-@pytest.mark.parametrize("name", HEALTHY)
+LONG = ("digits, full covariance, IWAE", "digits, β = 3")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in HEALTHY]
+)
 def test_a_healthy_model_is_met_with_silence(name, digits):
     model, x, known, objective = HEALTHY[name](digits)
     more = {} if known is None else dict(zip(("train", "labels", "train_labels"), known, strict=True))
@@ -128,7 +135,7 @@ def test_a_decoder_that_ignores_z_is_named(trained, digits):
     model.load_state_dict(trained.state_dict())
     with torch.no_grad():
         next(p for p in model.likelihood.parameters() if p.ndim == 2).zero_()
-    page = jensen.check(model, digits[0]["test"], **SMALL)
+    page = jensen.check(model, digits[0]["test"], **FEWER)
     assert "collapse" in topics(page)
     assert "decoder ignores z" in page.faults[0].found.lower() or any("ignores z" in f.found for f in page.faults)
 
@@ -152,7 +159,7 @@ def replaced(model, **how):
 
 @pytest.mark.parametrize(("factor", "word"), [(1.5, "too wide"), (1 / 1.5, "too narrow")])
 def test_posterior_deviations_that_are_off_are_named(trained, digits, factor, word):
-    page = jensen.check(replaced(trained, factor=factor), digits[0]["test"], **SMALL)
+    page = jensen.check(replaced(trained, factor=factor), digits[0]["test"], **FEWER)
     assert "posterior" in topics(page)
     assert any(word in fault.found for fault in page.faults)
     assert page.scale.best == pytest.approx(1 / factor, rel=0.15)
@@ -163,14 +170,14 @@ def test_labels_that_are_permuted_against_the_rows_are_named(trained, digits):
     mixed = {name: part[torch.randperm(len(part), generator=torch.Generator().manual_seed(1))] for name, part in
              labels.items()}  # fmt: skip
     found = {"labels": mixed["test"], "train": rows["train"], "train_labels": mixed["train"]}
-    page = jensen.check(trained, rows["test"], **found, **SMALL)
+    page = jensen.check(trained, rows["test"], **found, **FEWER)
     assert topics(page) == {"labels"} and "permuted" in page.faults[0].meaning
 
 
 def test_codes_that_belong_to_other_rows_are_named(trained, digits):
     rows, labels = digits
     found = {"labels": labels["test"], "train": rows["train"], "train_labels": labels["train"]}
-    page = jensen.check(replaced(trained, permute=True), rows["test"], **found, **SMALL)
+    page = jensen.check(replaced(trained, permute=True), rows["test"], **found, **FEWER)
     assert {"collapse", "labels"} <= topics(page)
     assert any("codes and labels do not belong" in fault.meaning.lower() for fault in page.faults)
 
@@ -182,7 +189,7 @@ def test_a_prior_that_does_not_match_the_codes_is_named(trained, digits):
             return torch.distributions.Independent(normal, 1, validate_args=False)
 
     model = VAE(Wide(), trained.likelihood, trained.posterior)
-    page = jensen.check(model, digits[0]["test"], **SMALL)
+    page = jensen.check(model, digits[0]["test"], **FEWER)
     assert "prior" in topics(page)
     assert "fit-prior" in next(fault for fault in page.faults if fault.topic == "prior").change
 
@@ -193,7 +200,7 @@ def test_a_sign_flipped_in_the_encoder_is_named(trained, digits):
     with torch.no_grad():
         last = [p for p in model.posterior.parameters() if p.ndim == 2][-1]
         last[0].neg_()
-    page = jensen.check(model, digits[0]["test"], **SMALL)
+    page = jensen.check(model, digits[0]["test"], **FEWER)
     assert "posterior" in topics(page)
 
 
@@ -368,13 +375,17 @@ def test_the_command_prints_a_page(cli, run):
     assert "left out" not in err
 
 
-def test_the_command_prints_one_object_that_a_seed_repeats(cli, run):
-    options = ("--rows", "12", "--samples", "20", "--seed", "3", "--json")
-    code, out, _ = cli("check", run, *options)
+def test_the_command_prints_one_object(cli, run):
+    code, out, _ = cli("check", run, "--rows", "12", "--samples", "20", "--json")
     document = json.loads(out)
     assert code == 0 and document["run"] == str(run) and document["split"] == "test" and document["n_train"] > 1000
     assert math.isfinite(document["weights"]["elbo"]["mean"]) and document["labels"]["means"]["rows"] == document["n"]
-    assert cli("check", run, *options)[1] == out
+
+
+@pytest.mark.slow
+def test_a_seed_repeats_the_page(cli, run):
+    options = ("--rows", "12", "--samples", "20", "--seed", "3", "--json")
+    assert cli("check", run, *options)[1] == cli("check", run, *options)[1]
 
 
 def test_the_command_refuses_what_it_cannot_do(cli, run, tmp_path):

@@ -149,9 +149,9 @@ def inference_gaps(
         >>> from jensen import VAE, Conditional, families, nets, priors
         >>> encoder = Conditional(nets.mlp(3, 4), families.Normal(2, scale=families.PredictedScale()))
         >>> model = VAE(priors.StandardNormal(2), Conditional(nets.mlp(2, 3), families.Bernoulli(3)), encoder)
-        >>> found = inference_gaps(model, torch.ones(5, 3), steps=20, samples=50)
-        >>> found.held_out.best.value > found.held_out.encoder.value
-        True
+        >>> found = inference_gaps(model, torch.ones(5, 3), steps=50, samples=200)
+        >>> found.held_out.amortisation.value > -0.1, found.train
+        (True, None)
     """
 
     def split(x: Tensor, name: str) -> GapSplit:
