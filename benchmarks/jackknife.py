@@ -84,8 +84,8 @@ def main() -> None:
         table.append([f"{trained}, published", *(f"{value:.2f}" for value in PUBLISHED[name])])
     holds = "; ".join(f"{what}: {'yes' if kept else 'NO'}" for what, kept in order.items())
     about = (
-        f"Models of {options.data} trained for {options.epochs:g} epochs by one objective (rows) and evaluated on all test "
-        f"rows by four (columns), nats/example, K = {K}. The jackknife gives estimates, not bounds. {holds}. Published "
+        f"Models of {options.data} trained for {options.epochs:g} epochs by one objective (rows) and evaluated on all "
+        f"test rows by four (columns), nats/example, K = {K}. The jackknife gives estimates, not bounds. {holds}. Published "
         "values: Nowozin (2018), dynamic MNIST, thousands of epochs."
     )
     write_table(

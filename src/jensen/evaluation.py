@@ -6,17 +6,17 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from .distributions import closed_form_kl, kl_per_latent
-from .errors import DataError, NonFiniteError, OptionError, ShapeError
+from .errors import DataError, JensenError, NonFiniteError, OptionError, ShapeError
 from .hardware import keep_pages
 from .noise import RowNoise, mix, row_keys, seeded
 from .numbers import Number, mean_and_se
-from .roles import Given
+from .roles import Evidence, Given
 
 __all__ = [
     "Bounds",
@@ -25,9 +25,13 @@ __all__ = [
     "bounds",
     "elbo",
     "evaluation_mode",
+    "evidence_of",
     "in_chunks",
+    "kind_of",
+    "latent_size",
     "latents",
     "log_likelihood",
+    "reconstructions",
     "summarise",
 ]
 
@@ -116,6 +120,17 @@ def _padded(rows: Tensor) -> Tensor:
     return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing else rows
 
 
+def evidence_of(model: Any) -> Evidence:
+    """What the log-weights of a model say about log p(x); lower bounds, where it does not say."""
+    return cast(Evidence, getattr(model, "evidence", "lower"))
+
+
+def latent_size(model: Any) -> int:
+    """The number of values that describe an example."""
+    found = getattr(model, "latent_size", None)
+    return int(model.prior().event_shape.numel() if found is None else found)
+
+
 def check_data(model: Any, x: Tensor, given: Given | None = None) -> None:
     """Checks that rows can be scored by a model: there are some, their shape fits, and they lie in its support.
 
@@ -177,6 +192,7 @@ def bounds(model: Any, x: Tensor, *, k: int = 1000, seed: int = 0) -> Bounds:
     Raises:
         OptionError: If ``k`` is not positive.
         DataError: If the rows cannot be scored.
+        JensenError: If the model defines no log p(x).
         NonFiniteError: If a log-weight is not a number, or infinitely large.
 
     Example:
@@ -188,7 +204,14 @@ def bounds(model: Any, x: Tensor, *, k: int = 1000, seed: int = 0) -> Bounds:
     """
     if k < 1:
         raise OptionError(f"a bound needs at least 1 sample; got k={k}.")
+    evidence = evidence_of(model)
+    if evidence == "none":
+        raise JensenError(
+            f"{type(model).__name__} has no q(z|x) or no p(z), so log p(x) is not defined and there is no bound on it. "
+            "Its reconstructions can be scored; for a density fit a prior to its codes, or a model such as vae."
+        )
     check_data(model, x)
+    k = 1 if evidence == "exact" else k  # all draws are the same
     keys = row_keys(x)
     block = max(1, min(_BLOCK_SAMPLES, _BLOCK_VALUES // (CHUNK_ROWS * math.prod(x.shape[1:]))))
     with evaluation_mode(model), seeded(seed):
@@ -266,7 +289,34 @@ def summarise(values: Tensor, variance: Tensor, scores: Bounds, **labels: Any) -
     mc_variance = math.fsum(variances[rows[0]] * len(rows) ** 2 for rows in counts.values()) / n**2
     mean, se = mean_and_se(values)
     ess = float(scores.ess.median())
-    return Number(mean, se, math.sqrt(mc_variance), n, scores.k, ess, **labels)
+    labels = {"k": scores.k, **labels}
+    if labels.get("kind") == "exact":
+        mc_variance = 0.0
+    return Number(mean, se, math.sqrt(mc_variance), n, ess=ess, **labels)
+
+
+def kind_of(model: Any, scores: Bounds) -> dict[str, Any]:
+    """What a number from scores is, with respect to log p(x)."""
+    evidence = evidence_of(model)
+    return {"kind": evidence, "k": None if evidence == "exact" else scores.k}
+
+
+def reconstructions(model: Any, x: Tensor) -> Tensor:
+    r""":math:`\log p(x|z)` of each row at its code, shape (N,), nats: how well it is reconstructed.
+
+    Arguments:
+        model: A model.
+        x: Rows in the values that the model sees.
+    """
+    check_data(model, x)
+
+    def scores(rows: Tensor) -> Tensor:
+        rows = rows.to(device_of(model))
+        log_likelihood: Tensor = model.decode(model.embed(rows)[None]).log_prob(rows)
+        return log_likelihood[0].double().cpu()
+
+    with evaluation_mode(model):
+        return in_chunks(scores, x)
 
 
 def _measure_of(model: Any) -> Literal["mass", "density"]:
@@ -292,7 +342,9 @@ def elbo(model: Any, x: Tensor, *, k: int = 1, seed: int = 0, split: str = "test
         ≥ -2.29 ± 0.00 nats/example (K=1)
     """
     scores = bounds(model, x, k=k, seed=seed)
-    return summarise(scores.elbo, scores.elbo_variance, scores, measure=_measure_of(model), split=split)
+    return summarise(
+        scores.elbo, scores.elbo_variance, scores, measure=_measure_of(model), split=split, **kind_of(model, scores)
+    )
 
 
 def log_likelihood(model: Any, x: Tensor, *, k: int = 1000, seed: int = 0, split: str = "test") -> Number:
@@ -316,7 +368,9 @@ def log_likelihood(model: Any, x: Tensor, *, k: int = 1000, seed: int = 0, split
     """
     scores = bounds(model, x, k=k, seed=seed)
     variance = scores.log_likelihood_variance
-    return summarise(scores.log_likelihood, variance, scores, measure=_measure_of(model), split=split)
+    return summarise(
+        scores.log_likelihood, variance, scores, measure=_measure_of(model), split=split, **kind_of(model, scores)
+    )
 
 
 def latents(model: Any, x: Tensor) -> Latents:
@@ -333,6 +387,8 @@ def latents(model: Any, x: Tensor) -> Latents:
         2
     """
     check_data(model, x)
+    if not hasattr(model, "posterior"):
+        return Latents(torch.zeros(0, dtype=torch.float64), None, None)
 
     def statistics(rows: Tensor) -> Tensor:
         rows = rows.to(device_of(model))

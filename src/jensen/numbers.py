@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-__all__ = ["Number", "finite", "mean_and_se"]
+__all__ = ["QUANTITIES", "Number", "finite", "mean_and_se"]
+
+
+QUANTITIES = {"elbo": "ELBO", "log_likelihood": "log p(x)", "reconstruction": "log p(x|z) at the code"}
+"""What may be measured of a model, by the names that files use."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Number:
     k: int | None
     ess: float
     unit: str = "nats/example"
-    kind: Literal["exact", "lower", "upper", "estimate", "predictive"] = "lower"
+    kind: Literal["exact", "lower", "upper", "estimate", "predictive", "none"] = "lower"
     measure: Literal["mass", "density"] = "density"
     split: str = "test"
     protocol: str = ""

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .numbers import QUANTITIES
+
 __all__ = ["curves", "grid", "pairs"]
 
 Array = NDArray[Any]
@@ -111,20 +113,21 @@ def curves(path: Path, lines: Sequence[dict[str, Any]], best_step: int, title: s
     steps = [line["step"] for line in lines]
     trained = [line.get("bound", np.nan) for line in lines]
     held = [(line["step"], line["valid"]) for line in lines if line.get("valid")]
+    name = next((name for name in QUANTITIES if held and name in held[0][1]), "elbo")
     left.plot(steps, trained, label="training rows", color="tab:blue", lw=1)
     if held:
-        left.plot([s for s, _ in held], [v["elbo"] for _, v in held], label="validation rows", color="tab:orange", lw=1)
+        left.plot([s for s, _ in held], [v[name] for _, v in held], label="validation rows", color="tab:orange", lw=1)
         right.plot(
             [s for s, _ in held], [np.nan if v["kl"] is None else v["kl"] for _, v in held], color="tab:green", lw=1
         )
     left.axvline(best_step, color="0.6", ls=":", label=f"kept: step {best_step}")
-    values = np.array(trained + [v["elbo"] for _, v in held], dtype=float)
+    values = np.array(trained + [v[name] for _, v in held], dtype=float)
     values = values[np.isfinite(values)]
     if len(values) > 4:
         low, high = np.quantile(values, 0.1), values.max()
         margin = 0.1 * max(high - low, 1e-3)
         left.set_ylim(low - margin, high + margin)
-    left.set_title("ELBO, nats/example (higher is better)", fontsize=9)
+    left.set_title(f"{QUANTITIES[name]}, nats/example (higher is better)", fontsize=9)
     right.set_title("KL(q‖p) on validation rows, nats/example", fontsize=9)
     left.set_xlabel("step")
     right.set_xlabel("step")

@@ -9,9 +9,23 @@ from typing import Literal, Protocol, runtime_checkable
 from torch import Tensor
 from torch.distributions import Distribution
 
-__all__ = ["BoundKind", "Draw", "Estimate", "Given", "Group", "Likelihood", "Model", "Objective", "Posterior", "Prior"]
+__all__ = [
+    "BoundKind",
+    "Draw",
+    "Estimate",
+    "Evidence",
+    "Given",
+    "Group",
+    "Likelihood",
+    "Model",
+    "Objective",
+    "Posterior",
+    "Prior",
+]
 
-BoundKind = Literal["lower", "estimate", "none"]
+BoundKind = Literal["exact", "lower", "estimate", "none"]
+Evidence = Literal["exact", "lower", "predictive", "none"]
+"""What the log-weights of a model say about log p(x): all, a lower bound, one on that of new rows, or nothing."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +132,16 @@ class Estimate:
 
 
 class Model(Protocol):
-    """A joint distribution with a way to draw its latents for given data."""
+    """A joint distribution with a way to draw its latents for given data.
+
+    ``evidence`` says what the log-weights are worth, ``latent_size`` how many values describe an example.
+    """
+
+    @property
+    def evidence(self) -> Evidence: ...
+
+    @property
+    def latent_size(self) -> int: ...
 
     def draw(self, x: Tensor, given: Given | None = None, k: int = 1) -> Draw: ...
 
@@ -126,7 +149,7 @@ class Model(Protocol):
 
     def decode(self, z: Tensor, given: Given | None = None) -> Distribution: ...
 
-    def sample(self, n: int, given: Given | None = None) -> Tensor: ...
+    def sample(self, n: int, given: Given | None = None, *, mean: bool = False) -> Tensor: ...
 
     def embed(self, x: Tensor, given: Given | None = None) -> Tensor: ...
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .data import Schema
 from .errors import FileFormatError, RunError, SpecError
-from .evaluation import device_of, evaluation_mode
+from .evaluation import device_of, evaluation_mode, evidence_of
 from .files import read_json, read_tensors, write_json, write_tensors
 from .fitted import Fitted
 from .noise import seeded
@@ -106,11 +106,18 @@ def _dtype(model: nn.Module) -> torch.dtype:
 def _seeded_draw(model: Any) -> tuple[Tensor, ...]:
     try:
         with evaluation_mode(model), seeded(0, "verify"):
-            x = model.sample(2)
+            x = model.sample(2) if evidence_of(model) != "none" else _decoded(model)
             draw = model.draw(x, Given(index=torch.zeros(2, dtype=torch.long, device=x.device)))
             return x, draw.log_weight, draw.log_likelihood
     except RuntimeError as error:
         raise SpecError(f"the model cannot be saved: it cannot draw from itself: {error}") from error
+
+
+def _decoded(model: Any) -> Tensor:
+    """Rows of a model that has no prior to draw codes from."""
+    codes = torch.randn(2, model.latent_size, device=device_of(model))
+    rows: Tensor = model.decode(codes).sample()
+    return rows
 
 
 def load(path: str | Path, *, modules: Mapping[str, Callable[..., Any]] | None = None) -> Fitted:

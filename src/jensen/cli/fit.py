@@ -219,10 +219,14 @@ def _show(done: Run, observer: ConsoleObserver, *, json: bool) -> None:
             f"note: better on these test rows than the model: {', '.join(ahead)}. Look at curves.png: if the bound on "
             "validation rows still rises, train longer (--epochs) or faster (--learning-rate)."
         )
-    observer.say(
-        f"pictures: {done.path}/inputs.png, reconstructions.png, samples.png, curves.png\n"
-        f"next: jensen sample {done.path} -n 16 --out new.png · jensen evaluate {done.path}"
+    drawn = ", ".join(path.name for path in sorted(done.path.glob("*.png")))
+    sampled = (done.path / "samples.png").exists()
+    following = (
+        f"jensen sample {done.path} -n 16 --out new.png · jensen check {done.path}"
+        if sampled
+        else f"jensen embed {done.path} DATA --out codes.npy"
     )
+    observer.say(f"pictures in {done.path}: {drawn}\nnext: {following}")
     if json:
         print_json(done.result)
 

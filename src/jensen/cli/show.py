@@ -14,8 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from ..numbers import QUANTITIES
+
 if TYPE_CHECKING:
     from ..data import Splits
+    from ..numbers import Number
     from ..recipe import Choice
     from ..train import Profile, Report
 
@@ -87,8 +90,9 @@ class ConsoleObserver:
         done = report.line["step"]
         left = report.timing["seconds"] * (report.steps - done) / done
         kl = valid.get("kl")
+        name = next((name for name in QUANTITIES if name in valid), "elbo")
         text = (
-            f"ELBO valid {valid.get('elbo', float('nan')):.2f} · KL {'–' if kl is None else f'{kl:.1f}'} · "
+            f"{QUANTITIES[name]} valid {valid.get(name, float('nan')):.2f} · KL {'–' if kl is None else f'{kl:.1f}'} · "
             f"{valid.get('active_latents', '–')} active · {rate:,.0f} examples/s · {left:.0f} s left"
         )
         if self.console.is_terminal:
@@ -132,25 +136,39 @@ def evaluation_table(document: Mapping[str, Any]) -> Table:
     """The numbers of an evaluation as a table."""
     from ..run import number_of
 
-    split = next(s for s in ("test", "valid", "train") if "elbo" in document.get(s, {}))
-    numbers = document[split]
-    elbo, bound = number_of(numbers["elbo"]), number_of(numbers["log_likelihood"])
-    table = Table(title=f"{document['data']['protocol']} · {elbo.n:,} {split} rows", title_justify="left", box=None)
+    split = next(s for s in ("test", "valid", "train") if QUANTITIES.keys() & document.get(s, {}).keys())
+    found = {name: number_of(document[split][name]) for name in QUANTITIES if name in document[split]}
+    bound = found.get("log_likelihood") or next(iter(found.values()))
+    table = Table(title=f"{document['data']['protocol']} · {bound.n:,} {split} rows", title_justify="left", box=None)
     table.add_column("", no_wrap=True)
-    table.add_column(f"{elbo.unit}", justify="right", no_wrap=True)
+    table.add_column(f"{bound.unit}", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
-    table.add_row("ELBO", f"{elbo.mean:.2f} ± {elbo.se:.2f}", f"mean of {elbo.k} draws, MC se {elbo.mc_se:.2g}")
-    detail = f"K = {bound.k}, MC se {bound.mc_se:.2g}, median ESS {bound.ess:.3g}"
-    table.add_row("log p(x) ≥", f"{bound.mean:.2f} ± {bound.se:.2f}", detail)
-    if numbers["bits_per_dim"] is not None:
-        table.add_row("bits/dim ≤", f"{numbers['bits_per_dim']:.4f}", "of the same bound")
+    for name, number in found.items():
+        table.add_row(*_line(name, number))
+    if document[split].get("bits_per_dim") is not None:
+        sign = "=" if bound.kind == "exact" else "≤"
+        table.add_row(f"bits/dim {sign}", f"{document[split]['bits_per_dim']:.4f}", "of the same number")
     for name, row in document.get("baselines", {}).items():
         if row["measure"] == bound.measure:
             error = float("nan") if row["difference_se"] is None else row["difference_se"]
             word = "better" if row["difference"] >= 0 else "worse"
             gain = f"the model is {abs(row['difference']):.2f} ± {error:.2f} {word}, paired over rows"
             table.add_row(name, f"{row['mean']:.2f}", gain)
-    kl = document["kl"]
-    use = f"KL {kl:.2f}" if kl is not None else "KL without closed form"
-    table.add_row("latents", f"{document['active_latents']} active", use)
+    kl = document.get("kl")
+    if document.get("active_latents") is not None:
+        use = f"KL {kl:.2f}" if kl is not None else "KL without closed form"
+        table.add_row("latents", f"{document['active_latents']} active", use)
     return table
+
+
+def _line(name: str, number: Number) -> tuple[str, str, str]:
+    """A number as a line of the table."""
+    value = f"{number.mean:.2f} ± {number.se:.2f}"
+    if number.kind == "none":
+        return QUANTITIES[name], value, "no bound on log p(x), which this model does not define"
+    if number.kind == "exact":
+        return "log p(x) =", value, "exact"
+    if name == "elbo":
+        return "ELBO", value, f"mean of {number.k} draws, MC se {number.mc_se:.2g}"
+    detail = f"K = {number.k}, MC se {number.mc_se:.2g}, median ESS {number.ess:.3g}"
+    return "log p(x) ≥", value, detail

@@ -4,6 +4,7 @@ from .aggregate import DIP, MMD, BetaTCVAE, InverseMultiquadratic, SquaredExpone
 from .elbo import ELBO
 from .gradients import DoublyReparameterised, Estimator, LeaveOneOut, Reparameterised, StickingTheLanding
 from .importance import CIWAE, IWAE, MIWAE, PIWAE, Renyi
+from .likelihood import LogLikelihood, Reconstruction
 from .wake_sleep import ReweightedWakeSleep
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "Estimator",
     "InverseMultiquadratic",
     "LeaveOneOut",
+    "LogLikelihood",
+    "Reconstruction",
     "Renyi",
     "Reparameterised",
     "ReweightedWakeSleep",

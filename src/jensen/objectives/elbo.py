@@ -17,6 +17,14 @@ __all__ = ["ELBO"]
 _MEAN = PowerMean(alpha=1.0)
 
 
+def auxiliary_losses(draw: Draw) -> dict[str, Tensor]:
+    """What posteriors ask for beside the bound, such as the commitment of an encoder to its codebook, each (B,)."""
+    losses: dict[str, Tensor] = {}
+    for group in draw.groups:
+        losses |= getattr(group.posterior, "auxiliary", {})
+    return losses
+
+
 @declared("objectives.ELBO")
 class ELBO:
     r"""The evidence lower bound, in nats per example:
@@ -118,7 +126,7 @@ class ELBO:
         zero = log_likelihood.new_zeros(())
         kls = self._kls(draw)
         charged = [self._floored(group, kl) for group, kl in zip(draw.groups, kls, strict=True)]
-        terms = {"reconstruction": -log_likelihood, "kl": beta * sum(charged, zero)}
+        terms = {"reconstruction": -log_likelihood, "kl": beta * sum(charged, zero), **auxiliary_losses(draw)}
         loss = sum((term.mean() for term in terms.values()), zero)
         return Estimate(loss, log_likelihood - sum(kls, zero), terms)
 

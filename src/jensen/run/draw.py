@@ -12,6 +12,7 @@ from torch import Tensor
 from .. import pictures
 from ..data import Schema, Splits
 from ..data.schema import Array
+from ..evaluation import evidence_of, latent_size
 from ..fitted import Fitted
 from ..train import History
 
@@ -59,21 +60,20 @@ def draw_inputs(folder: Path, splits: Splits) -> None:
 
 
 def draw_results(folder: Path, fitted: Fitted, splits: Splits, lines: list[dict[str, Any]], history: History) -> None:
-    """Writes ``reconstructions.png``, ``samples.png`` and ``curves.png``."""
+    """Writes ``reconstructions.png``, ``samples.png`` and ``curves.png``, as far as the model can make them."""
     limits, schema = _limits(splits), splits.schema
     model = Fitted(fitted.vae)  # in model values
     x = schema.freeze(_first(splits, "test"))
-    pictures.pairs(
-        folder / "reconstructions.png",
-        _shown(schema, x),
-        _shown(schema, model.reconstruct(x)),
-        _title(schema, "test rows beside the mean of p(x|z) at the posterior mean"),
-        limits,
-    )
-    pictures.grid(
-        folder / "samples.png",
-        _shown(schema, torch.from_numpy(model.sample(36, seed=0, mean=True))),
-        _title(schema, "mean of p(x|z) for z drawn from the prior (not draws of x)"),
-        limits,
-    )
-    pictures.curves(folder / "curves.png", lines, history.best_step, f"{schema.name}: ELBO at β = 1")
+    if latent_size(fitted.vae):
+        pictures.pairs(
+            folder / "reconstructions.png",
+            _shown(schema, x),
+            _shown(schema, model.reconstruct(x)),
+            _title(schema, "test rows beside the mean of p(x|z) at the posterior mean"),
+            limits,
+        )
+    if evidence_of(fitted.vae) != "none":
+        what = "mean of p(x|z) for z drawn from the prior (not draws of x)" if latent_size(fitted.vae) else "draws of x"
+        drawn = torch.from_numpy(model.sample(36, seed=0, mean=True))
+        pictures.grid(folder / "samples.png", _shown(schema, drawn), _title(schema, what), limits)
+    pictures.curves(folder / "curves.png", lines, history.best_step, f"{schema.name}: while training")

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..data import Splits, open_source, prepare
+from ..data import Splits, TextOptions, open_source, prepare
 from ..data.sources import DataLike
 from ..errors import OptionError, RunError
 from ..files import write_json, write_tensors
@@ -159,7 +159,9 @@ def fit(
         observer.phase(f"opening {os.fspath(data)}")
     source = open_source(data, key=chosen.key, download=download, image_size=chosen.image_size)
     density = getattr(chosen, "likelihood", "auto") == "normal" if model is None else _is_density(model)
-    splits = prepare(source, binarisation=chosen.binarisation, seed=chosen.data_seed, density=density)
+    splits = prepare(
+        source, binarisation=chosen.binarisation, seed=chosen.data_seed, density=density, text=_text_options(chosen)
+    )
     observer.found(splits)
     plan = choose(
         splits.schema,
@@ -216,6 +218,12 @@ def _some_rows(splits: Splits) -> Tensor:
     """Training rows enough to know their marginals, as the model sees them before binarisation."""
     stored = splits.stored["train"][:_MARGINAL_ROWS]
     return splits.schema.freeze(stored) if splits.schema.binarisation == "threshold" else splits.schema.grey(stored)
+
+
+def _text_options(options: Any) -> TextOptions | None:
+    """How sentences become rows, where the model has such options."""
+    level = getattr(options, "level", None)
+    return None if level is None else TextOptions(level, options.vocabulary, options.max_length)
 
 
 def _is_density(model: Any) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from ..data import Schema, Splits, open_source, prepare
+from ..data import Schema, Splits, TextOptions, open_source, prepare
 from ..data.sources import DataLike
 from ..errors import FileFormatError, OptionError, RunError
 from ..files import read_json, write_json
@@ -228,6 +228,7 @@ def reopen(folder: Path, data: DataLike | None = None) -> Splits:
         binarisation=schema.binarisation,
         seed=schema.seed,
         density=schema.kind == "continuous",
+        text=TextOptions.of(schema),
     )
     shown = repr(reference) if isinstance(reference, str | os.PathLike) else "the data"
     for split, digest in digests.items():

@@ -55,7 +55,9 @@ def describe_data(splits: Splits) -> str:
     schema = splits.schema
     shape = "×".join(map(str, schema.event_shape))
     values = f"{schema.dtype}, continuous"
-    if schema.kind != "continuous":
+    if schema.vocabulary is not None:
+        values = f"sentences of {schema.levels:,} different {schema.vocabulary.level} tokens"
+    elif schema.kind != "continuous":
         last = schema.offset + schema.step * (schema.levels - 1)
         values = f"{schema.dtype}, {schema.levels} levels from {schema.offset:g} to {last:g}"
     counts = ", ".join(f"{len(splits.stored[s]):,} {s}" for s in ("train", "valid", "test"))

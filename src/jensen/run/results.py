@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,9 +15,10 @@ from ..baselines import Baseline, baselines
 from ..data import Splits
 from ..data.sources import DataLike
 from ..errors import FileFormatError, OptionError, RunError
+from ..evaluation import evidence_of, latent_size, reconstructions
 from ..files import read_json, read_tensors, write_json, write_tensors
 from ..fitted import Evaluation, Fitted, score
-from ..noise import mix
+from ..noise import mix, row_keys
 from ..numbers import Number, finite, mean_and_se
 from ..recipe import FitOptions
 from ..saving import load, read_config
@@ -34,15 +36,6 @@ def measure(
     folder: Path, fitted: Fitted, splits: Splits, history: History, options: FitOptions, observer: Observer
 ) -> dict[str, Any]:
     """Scores a fitted model on validation and test rows with fresh noise, beside the baselines, and writes it down."""
-    k = options.samples or _SAMPLES
-    observer.phase(f"scoring validation and test rows with {k} samples")
-    fresh = mix(options.seed, "evaluation")
-    valid = score(fitted, splits.frozen("valid"), k=k, seed=fresh, split="valid")
-    test = score(fitted, splits.frozen("test"), k=k, seed=fresh, split="test")
-    observer.phase("fitting baselines")
-    width = fitted.vae.prior().event_shape.numel()
-    simple = baselines(splits, width)
-    own, jacobian = test.scores.log_likelihood, splits.schema.log_jacobian
     result = {
         "schema_version": SCHEMA_VERSION,
         "run": str(folder),
@@ -51,18 +44,67 @@ def measure(
         "seconds": _seconds(folder),
         "examples_per_second": history.examples / history.seconds if history.seconds else None,
         "data": _data_json(splits),
+    }
+    if evidence_of(fitted.vae) == "none":
+        found, scores = _reconstructed(fitted, splits, observer)
+    else:
+        found, scores = _scored(fitted, splits, options, observer)
+    result |= found
+    write_json(folder / "result.json", result)
+    write_tensors(folder / "scores.safetensors", scores)
+    return result
+
+
+def _scored(
+    fitted: Fitted, splits: Splits, options: FitOptions, observer: Observer
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Bounds on log p(x), or log p(x) itself."""
+    k = options.samples or _SAMPLES
+    exact = evidence_of(fitted.vae) == "exact"
+    observer.phase("scoring validation and test rows" + ("" if exact else f" with {k} samples"))
+    fresh = mix(options.seed, "evaluation")
+    valid = score(fitted, splits.frozen("valid"), k=k, seed=fresh, split="valid")
+    test = score(fitted, splits.frozen("test"), k=k, seed=fresh, split="test")
+    observer.phase("fitting baselines")
+    simple = baselines(splits, max(1, latent_size(fitted.vae)))
+    own, jacobian = test.scores.log_likelihood, splits.schema.log_jacobian
+    found = {
         **test.to_json(),
-        "valid": {"elbo": valid.elbo.to_json(), "log_likelihood": valid.log_likelihood.to_json()},
+        "valid": {name: number for name, number in valid.to_json()["test"].items() if name != "bits_per_dim"},
         "baselines": baseline_json(own + jacobian, simple, test.log_likelihood.measure),
     }
-    write_json(folder / "result.json", result)
     scores = {
-        "elbo": test.scores.elbo + jacobian,
+        **({} if exact else {"elbo": test.scores.elbo + jacobian}),
         "log_likelihood": own + jacobian,
         "keys": torch.tensor(test.scores.keys, dtype=torch.int64),
     }
-    write_tensors(folder / "scores.safetensors", scores)
-    return result
+    return found, scores
+
+
+def _reconstructed(fitted: Fitted, splits: Splits, observer: Observer) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """How well rows are reconstructed, where log p(x) is not defined."""
+    observer.phase("reconstructing validation and test rows")
+    jacobian, found, scores = splits.schema.log_jacobian, {}, {}
+    for split in ("valid", "test"):
+        rows = splits.frozen(split)
+        each = reconstructions(fitted.vae, rows) + jacobian
+        mean, se = mean_and_se(each)
+        measure: Any = getattr(fitted.vae.likelihood, "measure", "density")
+        number = Number(
+            mean,
+            se,
+            0.0,
+            len(each),
+            None,
+            math.nan,
+            kind="none",
+            measure=measure,
+            split=split,
+            protocol=fitted.protocol,
+        )
+        found[split] = {"reconstruction": number.to_json()}
+        scores = {"reconstruction": each, "keys": torch.tensor(row_keys(rows), dtype=torch.int64)}
+    return {**found, "baselines": {}, "kl": None, "active_latents": None}, scores
 
 
 def _seconds(folder: Path) -> float | None:
@@ -132,7 +174,7 @@ def evaluate_run(
     if not isinstance(result, dict):
         raise FileFormatError(f"{folder / 'result.json'} is not the result of a fit. Delete it and evaluate again.")
     own = found.scores.log_likelihood + splits.schema.log_jacobian
-    simple = baselines(splits, fitted.vae.prior().event_shape.numel()) if split == "test" else {}
+    simple = baselines(splits, latent_size(fitted.vae)) if split == "test" else {}
     timing = {key: result.get(key) for key in ("steps", "seconds", "examples_per_second")}
     document = {
         "schema_version": SCHEMA_VERSION,

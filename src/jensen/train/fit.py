@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..data import Rows, batch_index
 from ..errors import DataError, NonFiniteError, OptionError, RunError
-from ..evaluation import bounds, check_data, device_of, latents
+from ..evaluation import bounds, check_data, device_of, evidence_of, latents, reconstructions
 from ..noise import mix, seed_device
 from ..numbers import finite, mean_and_se
 from ..roles import Given, Objective
@@ -23,7 +23,7 @@ from .checkpoint import Checkpoint, Checkpoints
 from .guards import LiveTerms
 from .options import Precision, TrainOptions
 from .profile import Profile
-from .selection import Selection
+from .selection import SCORES, Selection
 from .step import Stepper
 from .sums import Sums
 
@@ -360,24 +360,30 @@ class _Loop:
             self.journal.write(Report(line, timing, self.options.steps))
 
     def _validate(self, valid: Tensor) -> dict[str, Any] | None:
-        k = self.objective.k if self.objective.kind == "estimate" else 1
         try:
-            scores = bounds(self.model, valid, k=k, seed=mix(self.options.seed, "validation"))
+            scores = self._scores(valid)
         except NonFiniteError as error:
             self._warn([f"no validation at step {self.step}: {error}"])
             return None
-        mean, se = mean_and_se(scores.elbo)
+        mean, se = mean_and_se(scores)
         use = latents(self.model, valid)
         eligible = self.step >= self.objective.period or self.step == self.options.steps
         if self.options.select and eligible:
             self.selection.consider(self.model, self.step, mean)
         return {
-            "elbo": finite(mean + self.rows.log_jacobian),
+            SCORES[evidence_of(self.model)]: finite(mean + self.rows.log_jacobian),
             "se": finite(se),
-            "n": len(scores.elbo),
+            "n": len(scores),
             "kl": None if use.kl is None else finite(use.kl),
             "active_latents": use.active,
         }
+
+    def _scores(self, valid: Tensor) -> Tensor:
+        """The bound of each row, or how well it is reconstructed where there is no bound."""
+        if evidence_of(self.model) == "none":
+            return reconstructions(self.model, valid)
+        k = self.objective.k if self.objective.kind == "estimate" else 1
+        return bounds(self.model, valid, k=k, seed=mix(self.options.seed, "validation")).elbo
 
     def _save(self, *, at_start: bool = False) -> None:
         if self.checkpoints is None or self.step == self.saved_step or (at_start and self.step > 0):

@@ -18,6 +18,7 @@ _LOOKS = 128
 _IN_A_ROW = 10
 _MEMORY = 0.02
 _WORSE = 10.0
+_ENCODERS = ("posterior.", "encoder.")
 
 
 class LiveTerms:
@@ -56,7 +57,7 @@ class LiveTerms:
                 self.terms.add(term)
             self.parameters |= reached
             if any(name.startswith("likelihood.") for name in reached):
-                self.decoded = bool(self.decoded) or any(name.startswith("posterior.") for name in reached)
+                self.decoded = bool(self.decoded) or any(name.startswith(_ENCODERS) for name in reached)
         if number >= self.deadline:
             self._check_terms(estimate, number)
         return self._verdict(named) if number == self.verdict and number >= _LOOKS else []
@@ -71,7 +72,7 @@ class LiveTerms:
                 )
 
     def _verdict(self, named: Mapping[str, nn.Parameter]) -> list[str]:
-        if self.decoded is False and any(name.startswith("posterior.") for name in named):
+        if self.decoded is False and any(name.startswith(_ENCODERS) for name in named):
             raise DeadTermError(
                 f"the decoder is dead: in {self.verdict + 1} steps p(x|z) has passed no gradient to the posterior, so "
                 "x does not depend on z and nothing can be encoded. Look for units that are always zero, a detached z, "

@@ -10,6 +10,10 @@ from torch import Tensor, nn
 __all__ = ["Selection"]
 
 
+SCORES = {"lower": "elbo", "predictive": "elbo", "exact": "log_likelihood", "none": "reconstruction"}
+"""What validation measures, by what the log-weights of a model are worth."""
+
+
 class Selection:
     """The weights with the best validation bound so far, and how long ago that was.
 

@@ -73,6 +73,7 @@ class Stepper:
         keep_pages()
         self.model, self.objective, self.rows, self.profile = model, objective, rows, profile
         self.conditionals = conditionals_of(model)
+        self.followers: list[Any] = [module for module in model.modules() if hasattr(module, "after_step")]
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         decay = options.weight_decay
         adam = torch.optim.AdamW if decay else torch.optim.Adam
@@ -116,7 +117,10 @@ class Stepper:
             if loss.requires_grad:
                 loss.backward()
         with phase("optimiser"):
-            return Outcome(loss.detach(), names, sums, self._update(loss, rate))
+            good = self._update(loss, rate)
+            for module in self.followers:
+                module.after_step(good)  # the only place where buffers change
+            return Outcome(loss.detach(), names, sums, good)
 
     def _update(self, loss: Tensor, rate: float) -> Tensor:
         gradients = [p.grad for p in self.parameters if p.grad is not None]

@@ -59,6 +59,14 @@ MODELS: Mapping[str, Entry] = {
             "Kingma, Welling 2013",
             _ANY,
         ),
+        Entry(
+            "autoencoder",
+            "autoencoder",
+            "AutoencoderOptions",
+            "codes that reconstruct, without a distribution",
+            "Hinton, Salakhutdinov 2006",
+            _ANY,
+        ),
         Entry("iwae", "iwae", "IWAEOptions", "trained by the importance-weighted bound", "Burda et al. 2016", _ANY),
         Entry("beta-vae", "vae", "BetaVAEOptions", "a heavier KL", "Higgins et al. 2017", _ANY),
         Entry(

@@ -247,3 +247,9 @@ class WAEOptions(DenseOptions, LikelihoodOptions):
     kl: float = Field(
         default=0.0, ge=0, le=1e6, allow_inf_nan=False, description="The weight of the KL, for an InfoVAE."
     )
+
+
+class AutoencoderOptions(DenseOptions, LikelihoodOptions):
+    """Options of ``autoencoder``."""
+
+    model: str = "autoencoder"

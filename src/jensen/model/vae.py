@@ -1,4 +1,4 @@
-"""Models: three roles drawn into log-weights."""
+"""Three roles drawn into log-weights."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
-from .distributions import same_space, space_of
-from .errors import CompositionError, OptionError, ShapeError
-from .roles import Draw, Given, Group, Likelihood, Posterior, Prior
-from .spec import declared
+from ..distributions import same_space, space_of
+from ..errors import CompositionError, OptionError, ShapeError
+from ..roles import Draw, Evidence, Given, Group, Likelihood, Posterior, Prior
+from ..spec import declared
 
 __all__ = ["VAE"]
 
@@ -42,6 +42,8 @@ class VAE(nn.Module):
         >>> vae.draw(torch.ones(5, 6), k=3).log_weight.shape
         torch.Size([3, 5])
     """
+
+    evidence: Evidence = "lower"
 
     def __init__(self, prior: Prior, likelihood: Likelihood, posterior: Posterior) -> None:
         super().__init__()
@@ -80,6 +82,11 @@ class VAE(nn.Module):
                 "give both the same number of latents."
             )
 
+    @property
+    def latent_size(self) -> int:
+        """The number of values in z."""
+        return self.prior().event_shape.numel()
+
     def draw(self, x: Tensor, given: Given | None = None, k: int = 1) -> Draw:
         r"""K samples of z for each example, reparameterised where q(z|x) can be, with their log-weights.
 
@@ -102,10 +109,17 @@ class VAE(nn.Module):
         unpack = getattr(self.prior, "unpack", None)
         return self.likelihood(z if unpack is None else unpack(z), given)
 
-    def sample(self, n: int, given: Given | None = None) -> Tensor:
-        r"""Draws n examples from the model, shape (n, \*X)."""
+    def sample(self, n: int, given: Given | None = None, *, mean: bool = False) -> Tensor:
+        r"""Draws n examples from the model, shape (n, \*X).
+
+        Arguments:
+            n: How many.
+            given: What the model is conditioned on.
+            mean: Return the mean of p(x|z) for each drawn z instead of a draw of x.
+        """
         with torch.no_grad():
-            sampled: Tensor = self.decode(self.prior(given).sample(torch.Size((n,))), given).sample()
+            decoded = self.decode(self.prior(given).sample(torch.Size((n,))), given)
+            sampled: Tensor = decoded.mean if mean else decoded.sample()
         return sampled
 
     def embed(self, x: Tensor, given: Given | None = None) -> Tensor:

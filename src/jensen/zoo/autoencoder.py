@@ -1,0 +1,28 @@
+"""``autoencoder``."""
+
+from __future__ import annotations
+
+import math
+
+from .. import objectives
+from ..conditional import Conditional
+from ..model import Autoencoder
+from .entry import Built, Context
+from .pieces import latent_count, likelihood_family, networks_for
+
+__all__ = ["build"]
+
+
+def build(context: Context) -> Built:
+    """An encoder and a decoder trained to reconstruct, without a distribution over codes.
+
+    References:
+        Hinton, Salakhutdinov (2006), Reducing the dimensionality of data with neural networks.
+    """
+    family = likelihood_family(context)
+    latents = latent_count(context)
+    networks = networks_for(context, latents)
+    outputs = sum(math.prod(shape) for shape in family.parameter_shapes)
+    decoder = Conditional(networks.decoder(latents, outputs), family)
+    model = Autoencoder(networks.encoder(latents), decoder, latents)
+    return Built(model, lambda steps: (objectives.Reconstruction(), "reconstruction error, nats/example; not a bound"))
