@@ -5,5 +5,18 @@ from .images import tell_skipped
 from .schema import Schema
 from .sources import Source, open_source
 from .splits import Splits, prepare
+from .text import TextOptions
+from .vocabulary import Vocabulary
 
-__all__ = ["Rows", "Schema", "Source", "Splits", "batch_index", "open_source", "prepare", "tell_skipped"]
+__all__ = [
+    "Rows",
+    "Schema",
+    "Source",
+    "Splits",
+    "TextOptions",
+    "Vocabulary",
+    "batch_index",
+    "open_source",
+    "prepare",
+    "tell_skipped",
+]

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..noise import RowNoise, mix, row_keys
+from .vocabulary import Vocabulary
 
-__all__ = ["Binarisation", "Schema", "infer"]
+__all__ = ["Binarisation", "Schema", "infer", "sentences_of"]
 
 Binarisation = Literal["none", "static", "dynamic", "threshold"]
 Array = NDArray[Any]
@@ -31,7 +32,8 @@ class Schema(BaseModel):
 
     Binary and binned data lie on a grid :math:`v = o + s l`, :math:`l \in \{0, \dots, L - 1\}`, and the model sees
     :math:`x = l / (L - 1)`. Grey data that are binarised become coins of that probability. Continuous data are
-    standardised, :math:`x = (v - m) / c`, with statistics of the training rows.
+    standardised, :math:`x = (v - m) / c`, with statistics of the training rows. Of sentences the model sees the numbers
+    of their tokens, as floats, which hold them exactly.
 
     Arguments:
         name: The name of the data.
@@ -46,6 +48,7 @@ class Schema(BaseModel):
         scale: The standard deviation :math:`c`, likewise.
         binarisation: How grey values become zeros and ones.
         seed: The seed of frozen binarisation.
+        vocabulary: The tokens of sentences; None for other data.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,7 +56,7 @@ class Schema(BaseModel):
     name: str
     event_shape: tuple[int, ...]
     dtype: str
-    kind: Literal["binary", "binned", "continuous"]
+    kind: Literal["binary", "binned", "continuous", "tokens"]
     offset: float = 0.0
     step: float = 1.0
     levels: int = 0
@@ -62,9 +65,16 @@ class Schema(BaseModel):
     scale: list[float] = []
     binarisation: Binarisation = "none"
     seed: int = 0
+    vocabulary: Vocabulary | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Schema:
+        if (self.kind == "tokens") != (self.vocabulary is not None):
+            raise ValueError("sentences, and nothing else, have a vocabulary")
+        if self.vocabulary is not None:
+            if self.dtype != "str" or len(self.event_shape) != 1 or self.levels != self.vocabulary.count:
+                raise ValueError(f"rows of shape {self.event_shape} with {self.levels} tokens are no sentences")
+            return self
         try:
             kind = np.dtype(self.dtype).kind
         except TypeError as error:
@@ -93,6 +103,8 @@ class Schema(BaseModel):
     @property
     def protocol(self) -> str:
         """How values become what the model sees, in words; part of every result."""
+        if self.vocabulary is not None:
+            return f"{self.name}; {self.vocabulary.level} tokens, {self.levels} of them, at most {self.size} in a row"
         seeded = self.binarisation in ("static", "dynamic")
         return f"{self.name}; binarisation {self.binarisation}" + (f", seed {self.seed}" if seeded else "")
 
@@ -110,6 +122,8 @@ class Schema(BaseModel):
         Raises:
             DataError: If the rows have another shape, type or range than the schema says.
         """
+        if self.vocabulary is not None:
+            return torch.from_numpy(self.vocabulary.encode(sentences_of(values, self.name), self.size))
         check_values(values, self.name)
         if values.shape[1:] != self.event_shape:
             raise DataError(f"{self.name} has rows of shape {self.event_shape}; got {values.shape[1:]}.")
@@ -149,7 +163,8 @@ class Schema(BaseModel):
 
     def grey(self, stored: Tensor) -> Tensor:
         """Stored rows as floats, before any binarisation."""
-        return stored.float() if self.kind == "continuous" else stored.float() / (self.levels - 1)
+        plain = self.kind in ("continuous", "tokens")
+        return stored.float() if plain else stored.float() / (self.levels - 1)
 
     def encode(self, stored: Tensor) -> Tensor:
         """Stored rows as the model sees them in training: dynamic binarisation draws anew at each call."""
@@ -183,6 +198,8 @@ class Schema(BaseModel):
             exact: Whether they are data, to be returned in the user's type; means are returned as floats.
         """
         values = x.detach().cpu().double().numpy()
+        if self.vocabulary is not None:
+            return np.array(self.vocabulary.decode(values), dtype=object)
         if self.kind == "continuous":
             mean, scale = self._statistics()
             values = values * scale + mean
@@ -209,6 +226,20 @@ def _coins(grey: Tensor) -> Tensor:
     draws = torch.empty(-(-grey.numel() // 4), dtype=torch.int64, device=grey.device).random_(-(2**63), None)
     uniform = draws.view(torch.int16)[: grey.numel()].view(grey.shape)
     return (uniform < grey * 2**16 - 2**15).to(grey.dtype)
+
+
+def sentences_of(values: Any, name: str) -> list[str]:
+    """Rows as a list of sentences.
+
+    Raises:
+        DataError: If they are not.
+    """
+    if isinstance(values, str):
+        raise DataError(f"got one sentence; expected a list of sentences: [{values[:40]!r}].")
+    found = np.asarray(values, dtype=object)
+    if found.ndim != 1 or not len(found) or not all(isinstance(item, str) for item in found):
+        raise DataError(f"{name} holds sentences; expected a list of strings, got {type(values).__name__}.")
+    return [str(item) for item in found]
 
 
 def check_values(values: Array, name: str) -> None:

@@ -24,13 +24,14 @@ from torch import Tensor
 from ..errors import DataError, FileFormatError, OptionError
 from .images import ImageSize, has_images, is_image, layout, read_images
 from .schema import Binarisation
+from .text import is_sentences, is_text_file, read_sentences, text_files
 
 __all__ = ["DataLike", "Source", "data_folders", "open_source"]
 
 Array = NDArray[Any]
 DataLike = str | os.PathLike[str] | Array | Tensor
 
-_SUFFIXES = (".npy", ".npz", ".idx", "-ubyte", ".gz")
+_SUFFIXES = (".npy", ".npz", ".idx", "-ubyte", ".gz", ".txt")
 _SPLITS = ("train", "valid", "test")
 _MAX_RATIO = 250  # of unpacked to packed size, with a mebibyte of grace; images and tables reach a tenth of it
 
@@ -112,6 +113,8 @@ def _open(data: DataLike, key: str | None, image_size: ImageSize, *, download: b
     if not isinstance(data, str | os.PathLike):
         if key is not None:
             raise DataError(f"--key {key} chooses an array of an .npz file; the data came from memory.")
+        if is_sentences(data):
+            return Source("sentences", {"all": np.array(list(data), dtype=object)}, None)
         return Source("array", {"all": _rows(_from_memory(data), "the array")}, None)
     text = os.fspath(data)
     if not text.strip() or "\0" in text:
@@ -196,11 +199,14 @@ def _open_folder(folder: Path, name: str, key: str | None, image_size: ImageSize
     files = sorted(p for p in folder.iterdir() if p.suffix in (".npy", ".npz"))
     if len(files) == 1:
         return _open_path(files[0], name, key)
+    texts = text_files(folder)
+    if not files and len(texts) == 1:
+        return replace(_open_path(texts[0], name, key), reference=name)
     if has_images(folder):
         return _open_images(folder, key, image_size)
     raise DataError(
-        f"the folder {folder} holds {len(files)} .npy or .npz files and no images, so it is not clear which rows are "
-        "meant. Give the path of one file."
+        f"the folder {folder} holds {len(files)} .npy or .npz files, {len(texts)} texts and no images, so it is not "
+        "clear which rows are meant. Give the path of one file."
     )
 
 
@@ -282,9 +288,15 @@ _DOWNLOADS = {"mnist": "mnist", "fashion-mnist": "fashion-mnist"}
 def _open_path(path: Path, name: str, key: str | None) -> Source:
     reference = str(path.resolve())
     if not path.is_file():
-        raise DataError(f"{path} is not a regular file; expected a folder of images, or a .npy, .npz or idx file.")
+        raise DataError(
+            f"{path} is not a regular file; expected a folder of images, or a .txt, .npy, .npz or idx file."
+        )
     if key is not None and path.suffix != ".npz":
         raise DataError(f"--key {key} chooses an array of an .npz file; {path} is not one.")
+    if is_text_file(path):
+        with _reading(path):
+            sentences, remarks = read_sentences(path)
+        return Source(name, {"all": sentences}, reference, notes=remarks)
     arrays: dict[str, Array]
     notes: list[str] = []
     with _reading(path):
@@ -296,8 +308,8 @@ def _open_path(path: Path, name: str, key: str | None) -> Source:
             arrays = {"all": _read_idx(path)}
         else:
             raise FileFormatError(
-                f"{path} is of a kind that cannot be read ({path.suffix or 'no ending'}); expected .npy, .npz, idx "
-                "(a name with 'idx' in it, .gz or not), an image or a folder of images. Save an array with "
+                f"{path} is of a kind that cannot be read ({path.suffix or 'no ending'}); expected .txt, .npy, .npz, "
+                "idx (a name with 'idx' in it, .gz or not), an image or a folder of images. Save an array with "
                 "numpy.save(path, array)."
             )
     return Source(name, {k: _rows(a, str(path)) for k, a in arrays.items()}, reference, key, notes=notes)

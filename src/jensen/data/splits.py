@@ -15,6 +15,7 @@ from .feed import Rows
 from .images import tell_skipped
 from .schema import Array, Binarisation, Schema, check_values, check_varied, infer
 from .sources import Source
+from .text import TextOptions, content_of, is_sentences, text_remarks, text_schema
 
 __all__ = ["Splits", "prepare"]
 
@@ -75,7 +76,12 @@ class Splits:
 
 
 def prepare(
-    source: Source, *, binarisation: Binarisation | None = None, seed: int = 0, density: bool = False
+    source: Source,
+    *,
+    binarisation: Binarisation | None = None,
+    seed: int = 0,
+    density: bool = False,
+    text: TextOptions | None = None,
 ) -> Splits:
     """Splits rows, finds their schema and stores them in the smallest type that holds them.
 
@@ -87,10 +93,13 @@ def prepare(
         binarisation: How grey values become zeros and ones; by default what the named data set is known for.
         seed: The seed of splits and frozen binarisation.
         density: Take values as continuous even where they lie on a grid, for a model that is a density.
+        text: How sentences become rows.
 
     Raises:
         DataError: If there are too few different rows, or the data cannot be modelled as they are.
     """
+    if all(is_sentences(rows) for rows in source.arrays.values()):
+        return _prepare_text(source, binarisation, seed, text or TextOptions())
     values = _all_values(source)
     check_varied(values, source.name)
     places, rule = _split(source, seed)
@@ -110,6 +119,19 @@ def prepare(
     notes = [*source.notes, *listed, *_remarks(schema, stored), *_shared_rows(stored)]
     splits = Splits(schema, stored, rule, source.reference, source.key, notes, skipped=source.skipped)
     return _with_labels_and_files(splits, source, places)
+
+
+def _prepare_text(source: Source, binarisation: Binarisation | None, seed: int, text: TextOptions) -> Splits:
+    """Sentences are split by their content, and the vocabulary is made of those for training."""
+    if binarisation not in (None, "none"):
+        raise DataError(f"--binarisation {binarisation} needs grey levels; {source.name} holds sentences.")
+    content = {split: content_of(rows) for split, rows in source.arrays.items()}
+    places, rule = _split(replace(source, arrays=content), seed)
+    sentences = {split: source.arrays[origin][rows] for split, (origin, rows) in places.items()}
+    schema = text_schema(sentences["train"], source.name, text)
+    stored = {split: schema.store(rows) for split, rows in sentences.items()}
+    notes = [*source.notes, *text_remarks(schema, stored), *_shared_rows(stored)]
+    return Splits(schema, stored, rule, source.reference, source.key, notes)
 
 
 def _with_labels_and_files(splits: Splits, source: Source, places: _Places) -> Splits:

@@ -1,0 +1,175 @@
+"""Text files as sentences, and what their rows are."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import DataError, FileFormatError
+from .schema import Schema
+from .vocabulary import END, PAD, UNKNOWN, Level, Vocabulary, build_vocabulary
+
+__all__ = [
+    "TextOptions",
+    "content_of",
+    "is_sentences",
+    "is_text_file",
+    "read_sentences",
+    "text_files",
+    "text_remarks",
+    "text_schema",
+]
+
+_MOST = {"word": 10_000, "char": 1_000, "byte": 256, "bpe": 5_000}
+_LONGEST = {"word": 64, "char": 256, "byte": 256, "bpe": 96}
+_MAX_RATIO, _GRACE = 250, 2**20  # of unpacked to packed size
+_MAX_BYTES = 2**31
+_ABOUT = ("license", "licence", "readme", "copying")
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """How sentences become rows.
+
+    Arguments:
+        level: What a token is.
+        vocabulary: The largest number of tokens beside the special ones; None for one that suits the level.
+        max_length: The largest number of tokens in a row; None for what holds 99 of 100 training sentences.
+        known: The vocabulary itself, where the rows of an earlier fit are made again.
+    """
+
+    level: Level = "word"
+    vocabulary: int | None = None
+    max_length: int | None = None
+    known: Vocabulary | None = None
+
+    @staticmethod
+    def of(schema: Schema) -> TextOptions | None:
+        """Those that make the rows of a schema again; None where rows are not sentences."""
+        found = schema.vocabulary
+        return None if found is None else TextOptions(found.level, found.count, schema.size, found)
+
+
+def is_text_file(path: Path) -> bool:
+    """Whether a file is a text by its name."""
+    return path.name.lower().endswith((".txt", ".txt.gz"))
+
+
+def text_files(folder: Path) -> list[Path]:
+    """The texts in a folder, without those that tell about it."""
+    return sorted(p for p in folder.iterdir() if is_text_file(p) and not p.name.lower().startswith(_ABOUT))
+
+
+def is_sentences(data: Any) -> bool:
+    """Whether rows from memory are strings."""
+    if isinstance(data, np.ndarray):
+        return data.ndim == 1 and data.dtype.kind in "UO" and _all_strings(data.tolist())
+    return isinstance(data, list | tuple) and _all_strings(data)
+
+
+def _all_strings(values: Any) -> bool:
+    return len(values) > 0 and all(isinstance(value, str) for value in values)
+
+
+def read_sentences(path: Path) -> tuple[NDArray[Any], list[str]]:
+    """The lines of a text file that are not blank, and what was noticed.
+
+    Raises:
+        FileFormatError: If it is not a text.
+        DataError: If it has no lines.
+    """
+    raw = _unpacked(path) if path.suffix == ".gz" else path.read_bytes()
+    text, notes = _decoded(raw, path)
+    lines = [line.strip() for line in text.splitlines()]
+    sentences = [line for line in lines if line]
+    if not sentences:
+        raise DataError(f"{path} holds no sentences: it is empty, or blank. Give a text with one sentence in a line.")
+    return np.array(sentences, dtype=object), notes
+
+
+def _unpacked(path: Path) -> bytes:
+    most = _MAX_RATIO * path.stat().st_size + _GRACE
+    with gzip.open(path) as file:
+        raw = file.read(most + 1)
+    if len(raw) > most:
+        raise FileFormatError(f"{path} unpacks to more than {_MAX_RATIO} times its size; no text does. Fetch it again.")
+    return raw
+
+
+def _decoded(raw: bytes, path: Path) -> tuple[str, list[str]]:
+    if len(raw) > _MAX_BYTES:
+        raise FileFormatError(f"{path} has {len(raw):,} bytes; at most {_MAX_BYTES:,} are read. Give a part of it.")
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return raw.decode("utf-16", errors="replace"), []
+    if b"\0" in raw:
+        raise FileFormatError(f"{path} holds zero bytes, so it is no text in UTF-8. Check the file.")
+    text = raw.decode("utf-8-sig", errors="replace")
+    wrong = text.count("�") - raw.count("�".encode())
+    what = f"{wrong:,} places of {path.name} are not UTF-8; each was replaced by the character �"
+    return text, [what] if wrong else []
+
+
+def content_of(sentences: Sequence[str] | NDArray[Any]) -> NDArray[np.uint8]:
+    """A digest of each sentence, shape (N, 16), by which it is split."""
+    digests = [hashlib.blake2b(_bytes(sentence), digest_size=16).digest() for sentence in sentences]
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), 16)
+
+
+def _bytes(sentence: str) -> bytes:
+    return sentence.encode("utf-8", errors="surrogatepass")
+
+
+def text_schema(train: NDArray[Any], name: str, options: TextOptions) -> Schema:
+    """What the rows of sentences are: their vocabulary, and how many tokens they have at most.
+
+    Arguments:
+        train: The training sentences.
+        name: The name of the data.
+        options: How sentences become rows.
+
+    Raises:
+        DataError: If the training sentences hold no tokens.
+    """
+    sentences = [str(sentence) for sentence in train]
+    most = options.vocabulary or _MOST[options.level]
+    vocabulary = options.known or build_vocabulary(sentences, options.level, most)
+    longest = options.max_length
+    if longest is None:
+        lengths = [len(vocabulary.tokens(sentence)) for sentence in sentences]
+        longest = max(1, min(_LONGEST[options.level], int(np.quantile(lengths, 0.99)))) + 1
+    return Schema(
+        name=name,
+        event_shape=(longest,),
+        dtype="str",
+        kind="tokens",
+        levels=vocabulary.count,
+        vocabulary=vocabulary,
+    )
+
+
+def text_remarks(schema: Schema, stored: dict[str, Tensor]) -> list[str]:
+    """How much of the sentences their rows leave out."""
+    unknown, cut = [], []
+    for split, rows in stored.items():
+        found, tokens = int((rows == UNKNOWN).sum()), int((rows > PAD).sum() - (rows == END).sum())
+        unknown += [f"{found:,} of {tokens:,} {split} tokens"] if found else []
+        found = int((~(rows == END).any(1)).sum())
+        cut += [f"{found:,} of {len(rows):,} {split} rows"] if found else []
+    notes = []
+    if unknown:
+        notes.append(f"not in the vocabulary, and one token, <unk>: {', '.join(unknown)} (--vocabulary)")
+    if cut:
+        notes.append(
+            f"cut after {schema.size} tokens, so that they say how a sentence begins and no end is scored: "
+            f"{', '.join(cut)} (--max-length)"
+        )
+    return notes
