@@ -18,7 +18,7 @@ def start_at_marginal(likelihood: nn.Module, x: Tensor) -> bool:
     the mean over the image. Networks that do not end with a bias, and families without ``marginal``, are left alone.
 
     Arguments:
-        likelihood: A decoder; only :class:`jensen.Conditional` is changed.
+        likelihood: A decoder: a :class:`jensen.Conditional`, or a module with a method ``start_at_marginal(x)``.
         x: Training rows as the model sees them, shape (N, \*X).
 
     Returns:
@@ -33,6 +33,9 @@ def start_at_marginal(likelihood: nn.Module, x: Tensor) -> bool:
         >>> [round(p, 3) for p in decoder(torch.zeros(1, 2)).mean[0].tolist()]
         [0.995, 0.005, 0.995]
     """
+    own = getattr(likelihood, "start_at_marginal", None)
+    if own is not None:
+        return bool(own(x))
     if not isinstance(likelihood, Conditional) or not hasattr(likelihood.family, "marginal"):
         return False
     layers = [module for module in likelihood.net.modules() if next(module.parameters(recurse=False), None) is not None]

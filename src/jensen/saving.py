@@ -25,7 +25,17 @@ __all__ = ["FORMAT", "Config", "describe_model", "load", "read_config", "rebuild
 
 FORMAT: Literal[1] = 1
 
-_DECLARING = ("conditional", "families", "model", "nets", "objectives", "posteriors", "priors", "schedules")
+_DECLARING = (
+    "conditional",
+    "families",
+    "likelihoods",
+    "model",
+    "nets",
+    "objectives",
+    "posteriors",
+    "priors",
+    "schedules",
+)
 """The modules whose constructors a file may name."""
 
 

@@ -10,6 +10,7 @@ from .lowrank import LowRankNormal
 from .mixture import NormalMixture
 from .normal import RowwiseNormal, diagonal_normal
 from .scale import bounded_scale, unbounded_scale
+from .sequence import Sentences, Sequences
 from .sphere import PowerSpherical, UniformSphere, UnitSphere
 from .student import StudentT
 from .support import same_space, space_of
@@ -26,6 +27,8 @@ __all__ = [
     "OneHotCategorical",
     "PowerSpherical",
     "RowwiseNormal",
+    "Sentences",
+    "Sequences",
     "StraightThroughBernoulli",
     "StraightThroughCategorical",
     "StudentT",
