@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .data import Schema, Splits
+from .ngrams import ngram
 
 __all__ = [
     "Baseline",
@@ -41,6 +42,8 @@ def baselines(splits: Splits, latents: int) -> dict[str, Baseline]:
         latents: The width of probabilistic PCA, that of the model.
     """
     schema = splits.schema
+    if schema.kind == "tokens":
+        return _of_tokens(splits)
     train, valid, test = (splits.frozen(split).flatten(1) for split in ("train", "valid", "test"))
     if schema.binary:
         return {
@@ -56,6 +59,12 @@ def baselines(splits: Splits, latents: int) -> dict[str, Baseline]:
         density = _chosen_pca(train, valid, test, latents) + jacobian
         results["probabilistic PCA"] = Baseline(density, measure="density")
     return results
+
+
+def _of_tokens(splits: Splits) -> dict[str, Baseline]:
+    train, valid, test = (splits.stored[split] for split in ("train", "valid", "test"))
+    named = {"unigram": 1, "bigram": 2, "5-gram": 5}
+    return {name: Baseline(ngram(train, valid, test, n, splits.schema.levels)) for name, n in named.items()}
 
 
 def _binned(schema: Schema, train: Tensor, valid: Tensor, test: Tensor, latents: int) -> dict[str, Baseline]:

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, cast, overload
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ _logger = logging.getLogger("jensen")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model is worth on some rows.
+    r"""What a model is worth on some rows.
 
     Arguments:
         elbo: The evidence lower bound.
@@ -48,6 +48,8 @@ class Evaluation:
         bits_per_dim: ``log_likelihood`` as bits per dimension, for a mass; None for a density.
         latents: How much each latent is used.
         scores: The bounds of each row.
+        perplexity: Of sentences, :math:`\exp(-\log p(x) / T)` over all tokens, ends included; None for other data. A
+            lower bound on log p(x) bounds it from above.
     """
 
     elbo: Number
@@ -55,9 +57,11 @@ class Evaluation:
     bits_per_dim: float | None
     latents: Latents
     scores: Bounds
+    perplexity: float | None = None
 
     def __str__(self) -> str:
         bits = "" if self.bits_per_dim is None else f" · {self.bits_per_dim:.4f} bits/dim"
+        bits += "" if self.perplexity is None else f" · perplexity {self.perplexity:.2f}"
         return (
             f"ELBO {self.elbo} · log p(x) {self.log_likelihood}{bits} · {self.elbo.n} examples, "
             f"{self.elbo.split} rows, {self.latents.active} active latents"
@@ -72,6 +76,7 @@ class Evaluation:
                 **({} if exact else {"elbo": self.elbo.to_json()}),
                 "log_likelihood": self.log_likelihood.to_json(),
                 "bits_per_dim": self.bits_per_dim,
+                **({} if self.perplexity is None else {"perplexity": self.perplexity}),
             },
             "kl": self.latents.kl,
             "kl_per_latent": None if each is None else each.tolist(),
@@ -127,6 +132,8 @@ class Fitted:
             DataError: If they are not rows of this data.
         """
         x = self._read(x) if isinstance(x, str | os.PathLike) else x
+        if self.schema is not None and self.schema.kind == "tokens":
+            return self.schema.model_values(x)
         if self.schema is None:
             if isinstance(x, Tensor):
                 return x
@@ -149,7 +156,7 @@ class Fitted:
     def embed(self, x: Rows) -> Rows: ...
 
     @overload
-    def embed(self, x: PathLike) -> Array: ...
+    def embed(self, x: PathLike | list[str]) -> Array: ...
 
     def embed(self, x: Any) -> Any:
         r"""The posterior mean of each row, shape (N, Z): deterministic, and the same in any batch, bit for bit.
@@ -174,6 +181,9 @@ class Fitted:
     @overload
     def reconstruct(self, x: PathLike) -> Array: ...
 
+    @overload
+    def reconstruct(self, x: list[str]) -> list[str]: ...
+
     def reconstruct(self, x: Any) -> Any:
         r"""The mean of :math:`p(x|z)` at the posterior mean of z, in the user's units, as floats.
 
@@ -189,31 +199,71 @@ class Fitted:
 
         with evaluation_mode(self.vae):
             means = in_chunks(mean, rows).clone()
-        return self._like(means if self.schema is None else self.schema.user_values(means, exact=False), x)
+        return self._like(means if self.schema is None else self._user_values(means, exact=False), x)
 
-    def sample(self, n: int, *, seed: int | None = None, mean: bool = False) -> np.ndarray[Any, Any]:
-        r"""Rows drawn from the model, in the user's units.
+    def _user_values(self, x: Tensor, *, exact: bool) -> Any:
+        """Model values in the user's units; sentences as a list."""
+        schema = cast(Schema, self.schema)
+        values = schema.user_values(x, exact=exact)
+        return values.tolist() if schema.kind == "tokens" else values
+
+    def interpolate(self, first: Any, second: Any, *, steps: int = 8) -> Any:
+        """What the model makes of codes on the straight line between those of two rows, in the user's units.
+
+        Arguments:
+            first: A row, or a sentence.
+            second: Another.
+            steps: How many rows, those of both ends included.
+
+        Raises:
+            OptionError: If there are fewer than two steps.
+        """
+        if steps < 2:
+            raise OptionError(f"an interpolation has two ends; got steps={steps}.")
+        text = self.schema is not None and self.schema.kind == "tokens"
+        pair: Any = [first, second] if text else np.stack([first, second])
+        z = torch.as_tensor(self.embed(pair))
+        share = torch.linspace(0, 1, steps, dtype=z.dtype).reshape(-1, *[1] * (z.ndim - 1))
+        with evaluation_mode(self.vae):
+            line = z[0] + share * (z[1] - z[0])
+            means = in_chunks(lambda part: self.vae.decode(part.to(device_of(self.vae))).mean.cpu(), line).clone()
+        return means.numpy() if self.schema is None else self._user_values(means, exact=False)
+
+    def sample(self, n: int, *, seed: int | None = None, mean: bool = False, temperature: float = 1.0) -> Any:
+        r"""Rows drawn from the model, in the user's units; sentences as a list.
 
         Arguments:
             n: How many.
             seed: The seed; without it the draw is a new one each time.
-            mean: Return the mean of :math:`p(x|z)` for each drawn z instead of a draw of x.
+            mean: Return the mean of :math:`p(x|z)` for each drawn z instead of a draw of x; for sentences, the greedy
+                one.
+            temperature: For sentences, what the logits of each token are divided by; below 1 for sharper choices.
 
         Raises:
-            OptionError: If ``n`` is not positive.
+            OptionError: If ``n`` or the temperature is not positive, or the model has no use for a temperature.
         """
         if n < 1:
             raise OptionError(f"sample needs a positive number of rows; got n={n}.")
         chosen = int(torch.randint(2**62, ())) if seed is None else seed
         with evaluation_mode(self.vae), seeded(chosen, "sample"):
-            x = self.vae.sample(n, mean=mean).clone()
-        return x.cpu().numpy() if self.schema is None else self.schema.user_values(x, exact=not mean)
+            x = (self.vae.sample(n, mean=mean) if temperature == 1 else self._tempered(n, temperature)).clone()
+        return x.cpu().numpy() if self.schema is None else self._user_values(x, exact=not mean)
+
+    def _tempered(self, n: int, temperature: float) -> Tensor:
+        if not 0 < temperature < math.inf:
+            raise OptionError(f"a temperature is a positive number; got {temperature}.")
+        z = self.vae.prior().sample(torch.Size((n,))) if self.vae.latent_size else None
+        found = self.vae.decode(z)
+        if not hasattr(found, "at_temperature"):
+            raise OptionError("a temperature is for models of sentences, which choose token by token. Leave it out.")
+        drawn: Tensor = found.at_temperature(temperature).sample(torch.Size((n,) if z is None else ()))
+        return drawn
 
     @overload
     def log_likelihood(self, x: Rows, *, k: int = 1000, seed: int = 0) -> Rows: ...
 
     @overload
-    def log_likelihood(self, x: PathLike, *, k: int = 1000, seed: int = 0) -> Array: ...
+    def log_likelihood(self, x: PathLike | list[str], *, k: int = 1000, seed: int = 0) -> Array: ...
 
     def log_likelihood(self, x: Any, *, k: int = 1000, seed: int = 0) -> Any:
         r"""A lower bound on log p(x) of each row from K samples, nats, shape (N,), for the user's units.
@@ -256,4 +306,7 @@ def score(fitted: Fitted, rows: Tensor, *, k: int, seed: int, split: str) -> Eva
     elbo = summarise(scores.elbo + jacobian, scores.elbo_variance, scores, **labels)
     log_likelihood = summarise(scores.log_likelihood + jacobian, scores.log_likelihood_variance, scores, **labels)
     bits = -log_likelihood.mean / (rows[0].numel() * math.log(2)) if measure == "mass" else None
-    return Evaluation(elbo, log_likelihood, bits, latents(fitted.vae, rows), scores)
+    perplexity = None
+    if fitted.schema is not None and fitted.schema.kind == "tokens":
+        bits, perplexity = None, math.exp(-log_likelihood.mean * len(rows) / int((rows != 0).sum()))
+    return Evaluation(elbo, log_likelihood, bits, latents(fitted.vae, rows), scores, perplexity)

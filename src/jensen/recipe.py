@@ -111,10 +111,10 @@ def choose(
         return Plan(built.model, objective, training, every, _samples(schema, scored, options, made), device, made)
 
     if options.time_budget is None:
-        return plan(*_length(count, options))
+        return plan(*_length(count, options, built.epochs))
     if timed is None:
         raise OptionError("a time budget needs data to measure the pace on.")
-    pace = timed(plan(_length(count, options)[0], ""))
+    pace = timed(plan(_length(count, options, built.epochs)[0], ""))
     steps = pace.steps(options.time_budget, _batches(count, options))
     return plan(steps, f"what fits into {options.time_budget:g} s at {1000 * pace.step:.3g} ms per step")
 
@@ -161,12 +161,14 @@ def _batches(count: int, options: FitOptions) -> int:
     return -(-count // _batch(count, options))
 
 
-def _length(count: int, options: FitOptions) -> tuple[int, str]:
-    """The number of steps, and why."""
+def _length(count: int, options: FitOptions, suited: float | None = None) -> tuple[int, str]:
+    """The number of steps, and why; ``suited`` epochs where the model knows how many suit it."""
     if options.steps is not None:
         return options.steps, "asked for"
     if options.epochs:
         return max(1, round(options.epochs * _batches(count, options))), "asked for"
+    if suited:
+        return max(1, round(suited * _batches(count, options))), f"{suited:g} epochs suit the model"
     epochs = min(400.0, max(20.0, _EXAMPLES / count))
     return max(_LEAST_STEPS, round(epochs * _batches(count, options))), f"{count} training rows"
 
@@ -211,7 +213,8 @@ def _samples(schema: Schema, scored: int, options: Any, choices: list[Choice]) -
     if options.samples is not None:
         return int(options.samples)
     values = _CONV_VALUES if is_convolutional(schema, options) else _DENSE_VALUES
-    samples = max(100, min(1000, values // max(1, scored * schema.size)))
+    decoded = schema.size * (schema.levels if schema.kind == "tokens" else 1)
+    samples = max(100, min(1000, values // max(1, scored * decoded)))
     choices.append(Choice("scoring", f"K = {samples}", f"{scored:,} rows of {schema.size} values", "--samples"))
     return samples
 

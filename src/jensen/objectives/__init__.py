@@ -1,6 +1,7 @@
 """Objectives: from a model and a batch to a loss, a bound and the terms they are made of."""
 
 from .aggregate import DIP, MMD, BetaTCVAE, InverseMultiquadratic, SquaredExponential
+from .aggressive import AggressiveInference
 from .elbo import ELBO
 from .gradients import DoublyReparameterised, Estimator, LeaveOneOut, Reparameterised, StickingTheLanding
 from .importance import CIWAE, IWAE, MIWAE, PIWAE, Renyi
@@ -8,6 +9,7 @@ from .likelihood import LogLikelihood, Reconstruction
 from .wake_sleep import ReweightedWakeSleep
 
 __all__ = [
+    "AggressiveInference",
     "CIWAE",
     "DIP",
     "ELBO",

@@ -15,6 +15,7 @@ from ..data.schema import Array
 from ..evaluation import evidence_of, latent_size
 from ..fitted import Fitted
 from ..train import History
+from .texts import write_inputs, write_sentences
 
 __all__ = ["draw_inputs", "draw_results"]
 
@@ -53,15 +54,23 @@ def _first(splits: Splits, split: str, count: int = 16) -> Tensor:
 
 
 def draw_inputs(folder: Path, splits: Splits) -> None:
-    """Writes ``inputs.png``."""
+    """Writes ``inputs.png``, or ``inputs.txt`` for sentences."""
     schema = splits.schema
+    if schema.kind == "tokens":
+        write_inputs(folder, splits)
+        return
     rows = _shown(schema, schema.freeze(_first(splits, "train")))
     pictures.grid(folder / "inputs.png", rows, _title(schema, "training rows as the model sees them"), _limits(splits))
 
 
 def draw_results(folder: Path, fitted: Fitted, splits: Splits, lines: list[dict[str, Any]], history: History) -> None:
     """Writes ``reconstructions.png``, ``samples.png`` and ``curves.png``, as far as the model can make them."""
-    limits, schema = _limits(splits), splits.schema
+    schema = splits.schema
+    pictures.curves(folder / "curves.png", lines, history.best_step, f"{schema.name}: while training")
+    if schema.kind == "tokens":
+        write_sentences(folder, fitted, splits)
+        return
+    limits = _limits(splits)
     model = Fitted(fitted.vae)  # in model values
     x = schema.freeze(_first(splits, "test"))
     if latent_size(fitted.vae):
@@ -76,4 +85,3 @@ def draw_results(folder: Path, fitted: Fitted, splits: Splits, lines: list[dict[
         what = "mean of p(x|z) for z drawn from the prior (not draws of x)" if latent_size(fitted.vae) else "draws of x"
         drawn = torch.from_numpy(model.sample(36, seed=0, mean=True))
         pictures.grid(folder / "samples.png", _shown(schema, drawn), _title(schema, what), limits)
-    pictures.curves(folder / "curves.png", lines, history.best_step, f"{schema.name}: while training")

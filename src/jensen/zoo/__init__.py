@@ -27,6 +27,7 @@ class Entry:
         summary: What it is, in one line.
         paper: Where it comes from.
         data: The data it suits.
+        kinds: The kinds of rows, as a schema names them, that it can be built for.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Entry:
     summary: str
     paper: str
     data: str
+    kinds: tuple[str, ...] = ("binary", "binned", "continuous")
 
     def options_class(self) -> type[FitOptions]:
         """The class of its options; it needs no torch."""
@@ -42,12 +44,21 @@ class Entry:
         return found
 
     def build(self, context: Context) -> Built:
-        """The model for some data."""
+        """The model for some data.
+
+        Raises:
+            OptionError: If it cannot be built for rows of that kind.
+        """
+        kind = context.schema.kind
+        if kind not in self.kinds:
+            able = ", ".join(entry.name for entry in MODELS.values() if kind in entry.kinds)
+            raise OptionError(f"{self.name} cannot model {context.schema.name}, whose rows are {kind}; --model {able}.")
         built: Built = importlib.import_module(f"{__name__}.{self.module}").build(context)
         return built
 
 
 _ANY = "images, tables, zeros and ones"
+_TEXT = "sentences"
 MODELS: Mapping[str, Entry] = {
     entry.name: entry
     for entry in (
@@ -102,6 +113,24 @@ MODELS: Mapping[str, Entry] = {
             "the aggregate posterior held to the prior by a discrepancy",
             "Tolstikhin et al. 2018",
             _ANY,
+        ),
+        Entry(
+            "sentence-vae",
+            "sentence_vae",
+            "SentenceVAEOptions",
+            "sentences from a continuous space, by an LSTM that writes them word by word",
+            "Bowman et al. 2016",
+            _TEXT,
+            ("tokens",),
+        ),
+        Entry(
+            "language-model",
+            "sentence_vae",
+            "LanguageModelOptions",
+            "the decoder of sentence-vae without latents: an exact log p(x) to compare it with",
+            "Mikolov et al. 2010",
+            _TEXT,
+            ("tokens",),
         ),
     )
 }

@@ -58,9 +58,11 @@ class Built:
         objective: From the number of steps to the objective and its description.
         rate: A learning rate that suits the model better than the one for the number of rows.
         compiles: Whether a compiler can make something of it.
+        epochs: How often it suits the model to see each row, where that is not for the number of rows to say.
     """
 
     model: Any
     objective: Callable[[int], tuple[Objective, str]]
     rate: float | None = None
     compiles: bool = True
+    epochs: float | None = None

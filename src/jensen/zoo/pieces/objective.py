@@ -37,7 +37,8 @@ def warmed(options: Any, steps: int) -> tuple[float | schedules.Schedule, str]:
         return options.beta, text
     if rising >= steps:
         raise OptionError(f"--kl-warmup {rising} must be below the number of steps, {steps}.")
-    return schedules.Linear(0.0, options.beta, steps=rising), f"{text} after {rising} steps of warm-up"
+    shape = schedules.Sigmoid if getattr(options, "annealing", "linear") == "sigmoid" else schedules.Linear
+    return shape(0.0, options.beta, steps=rising), f"{text} after {rising} steps of warm-up"
 
 
 def elbo(context: Context) -> Callable[[int], tuple[Objective, str]]:
@@ -47,16 +48,22 @@ def elbo(context: Context) -> Callable[[int], tuple[Objective, str]]:
         raise OptionError("--free-bits counts the KL of each latent, which needs --posterior diagonal.")
     if options.free_bits and getattr(options, "prior", "standard") != "standard":
         raise OptionError("--free-bits counts the KL of each latent, which needs --prior standard.")
-    estimator = estimator_of(options.estimator)
+    estimator, floor = estimator_of(options.estimator), getattr(options, "free_bits_total", 0.0)
     closed = False if options.sampled_kl else None
 
     def build(steps: int) -> tuple[Objective, str]:
         beta, text = warmed(options, steps)
         text = f"ELBO, nats/example, {text}"
         text += f", {options.free_bits:g} free nats per latent" if options.free_bits else ""
+        text += f", {floor:g} free nats in all" if floor else ""
         text += f", K={options.k}" if options.k > 1 else ""
         objective = objectives.ELBO(
-            options.k, beta=beta, free_bits=options.free_bits, closed_form_kl=closed, estimator=estimator
+            options.k,
+            beta=beta,
+            free_bits=options.free_bits,
+            free_bits_per_group=floor,
+            closed_form_kl=closed,
+            estimator=estimator,
         )
         text += ", closed-form KL where there is one" if objective.closed_form_kl else ", sampled KL"
         return objective, text

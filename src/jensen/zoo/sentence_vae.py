@@ -1,0 +1,75 @@
+"""``sentence-vae`` and ``language-model``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .. import families, likelihoods, nets, objectives, priors
+from ..conditional import Conditional
+from ..model import VAE, Explicit
+from ..noise import seeded
+from ..roles import Objective
+from .entry import Built, Context
+from .options import LanguageModelOptions
+from .pieces import elbo
+
+__all__ = ["build"]
+
+_RATE, _EPOCHS = 1e-3, 30.0
+
+
+def build(context: Context) -> Built:
+    r"""Sentences from a continuous space, :math:`p(x) = \int \prod_t p(x_t|x_{<t}, z) p(z) dz`, or without z.
+
+    References:
+        Bowman, Vilnis, Vinyals, Dai, Jozefowicz, Bengio (2016), Generating sentences from a continuous space. He et al.
+        (2019), Lagging inference networks and posterior collapse in variational autoencoders.
+    """
+    tokens = context.schema.protocol.split("; ")[1]
+    context.chose("tokens", tokens, "a vocabulary of the training rows", "--level, --vocabulary, --max-length")
+    if isinstance(context.options, LanguageModelOptions):
+        return Built(Explicit(_likelihood(context, 0)), _exact, rate=_RATE, compiles=False, epochs=_EPOCHS)
+    latents = context.options.latents
+    context.chose("latents", f"{latents} latents", "with a standard normal prior", "--latents")
+    model = VAE(priors.StandardNormal(latents), _likelihood(context, latents), _posterior(context, latents))
+    return Built(model, _objective(context), rate=_RATE, compiles=False, epochs=_EPOCHS)
+
+
+def _likelihood(context: Context, latents: int) -> likelihoods.Sequence:
+    options, schema = context.options, context.schema
+    context.chose(
+        "decoder",
+        f"LSTM of {options.units} units, vectors of {options.embedding}, dropout {options.dropout:g}, word dropout "
+        f"{options.word_dropout:g}",
+        "each token is predicted from those before it" + (" and z" if latents else ""),
+        "--units, --embedding, --dropout, --word-dropout",
+    )
+    with seeded(options.seed, "initialise", "decoder"):
+        net = nets.LSTMDecoder(schema.levels, latents, options.embedding, options.units, options.dropout)
+    return likelihoods.Sequence(net, schema.size, options.word_dropout)
+
+
+def _posterior(context: Context, latents: int) -> Conditional:
+    options, schema = context.options, context.schema
+    context.chose("posterior", "normal, diagonal covariance", "from the last state of an LSTM", "--model")
+    with seeded(options.seed, "initialise", "encoder"):
+        net = nets.LSTMEncoder(schema.levels, 2 * latents, options.embedding, options.units, options.dropout)
+    return Conditional(net, families.Normal(latents, families.PredictedScale()))
+
+
+def _exact(steps: int) -> tuple[Objective, str]:
+    return objectives.LogLikelihood(), "log-likelihood, nats/example, exact"
+
+
+def _objective(context: Context) -> Callable[[int], tuple[Objective, str]]:
+    plain, options = elbo(context), context.options
+
+    def build(steps: int) -> tuple[Objective, str]:
+        objective, text = plain(steps)
+        if not options.aggressive:
+            return objective, text
+        few = min(options.aggressive, steps)
+        text += f", the encoder alone in 9 of 10 of the first {few} steps"
+        return objectives.AggressiveInference(objective, few), text
+
+    return build
