@@ -39,7 +39,7 @@ class Vocabulary(BaseModel):
         >>> words = build_vocabulary(["a cat sat.", "a dog sat."], "word", 100)
         >>> rows = words.encode(["a cat sat.", "a bird sat."], 8)
         >>> rows[1].tolist()
-        [4, 3, 5, 6, 2, 0, 0, 0]
+        [5, 3, 6, 4, 2, 0, 0, 0]
         >>> words.decode(rows)
         ['a cat sat.', 'a <unk> sat.']
     """
