@@ -237,7 +237,7 @@ def _chunk_bounds(model: Any, rows: Tensor, keys: list[int], k: int, block: int,
     keys = keys + keys[:1] * (len(x) - count)
     sums = _RunningSums(len(x))
     for start in range(0, k, block):
-        with RowNoise([mix(seed, start, key) for key in keys]):
+        with RowNoise([mix(seed, start, key) for key in keys], shared=mix(seed, start, "shared")):
             draw = model.draw(x, None, min(block, k - start))
         sums.add(draw.log_weight.double().cpu())
     return tuple(column[:count] for column in sums.results())
@@ -292,6 +292,8 @@ def summarise(values: Tensor, variance: Tensor, scores: Bounds, **labels: Any) -
     labels = {"k": scores.k, **labels}
     if labels.get("kind") == "exact":
         mc_variance = 0.0
+    if labels.get("kind") == "predictive":  # rows share draws, so their errors may all point the same way
+        mc_variance = (math.fsum(value**0.5 for value in variances) / n) ** 2
     return Number(mean, se, math.sqrt(mc_variance), n, ess=ess, **labels)
 
 

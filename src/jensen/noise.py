@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function
 
 from .errors import JensenError
 
-__all__ = ["RowNoise", "mix", "row_keys", "seed_device", "seeded"]
+__all__ = ["RowNoise", "mix", "row_keys", "seed_device", "seeded", "shared_noise"]
 
 
 def mix(*parts: int | str) -> int:
@@ -58,6 +58,32 @@ def row_keys(x: Tensor) -> list[int]:
     return [int.from_bytes(hashlib.blake2b(row.tobytes(), digest_size=8).digest(), "little") >> 1 for row in rows]
 
 
+@contextmanager
+def shared_noise() -> Iterator[None]:
+    """Inside the block a :class:`RowNoise` around it draws what all rows share; without one nothing changes.
+
+    Example:
+        >>> with RowNoise([1, 2, 3], shared=7), shared_noise():
+        ...     a = torch.randn(5)
+        >>> with RowNoise([4], shared=7), shared_noise():
+        ...     b = torch.randn(5)
+        >>> torch.equal(a, b)
+        True
+    """
+    _share(True)
+    try:
+        yield
+    finally:
+        _share(False)
+
+
+def _share(on: bool) -> None:  # noqa: FBT001
+    """Reaches the innermost mode through torch's own protocol, as a call of torch would."""
+    anything = (torch.zeros(()),)  # the protocol is about arguments
+    if has_torch_function(anything):
+        handle_torch_function(_share, anything, on)
+
+
 class RowNoise(TorchFunctionMode):
     r"""Inside the block every random number belongs to one row: row b of a batch draws from a generator of its own.
 
@@ -66,6 +92,7 @@ class RowNoise(TorchFunctionMode):
 
     Arguments:
         seeds: One seed for each row of the batch.
+        shared: The seed of what is drawn for all rows at once, inside :func:`shared_noise`.
 
     Raises:
         JensenError: If a random tensor has no dimension that could be the batch.
@@ -79,13 +106,18 @@ class RowNoise(TorchFunctionMode):
         True
     """
 
-    def __init__(self, seeds: Sequence[int]) -> None:
+    def __init__(self, seeds: Sequence[int], shared: int = 0) -> None:
         super().__init__()
+        self.common = torch.Generator().manual_seed(shared)
+        self.sharing = False
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func is _share:
+            self.sharing = args[0]
+            return None
         kwargs = dict(kwargs or {})
         if kwargs.get("generator") is not None:  # of rows further in
             return func(*args, **kwargs)
@@ -113,8 +145,11 @@ class RowNoise(TorchFunctionMode):
     def _from_shape(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         size = kwargs.pop("size", args[0] if len(args) == 1 and not isinstance(args[0], int) else args)
         shape = torch.Size(size)
-        dim = self._batch_dim(shape)
         device = kwargs.pop("device", None)
+        if self.sharing:
+            common: Tensor = func(shape, generator=self.common, **kwargs).to(device=device)
+            return common
+        dim = self._batch_dim(shape)
         row_shape = (*shape[:dim], *shape[dim + 1 :])
         rows = [func(row_shape, generator=g, **kwargs) for g in self.generators]
         return torch.stack(rows, dim).to(device=device)
@@ -123,6 +158,9 @@ class RowNoise(TorchFunctionMode):
         tensors = [a for a in args if isinstance(a, Tensor)]
         rest = tuple(a for a in args if not isinstance(a, Tensor))
         first, count = tensors[0], len(self.generators)
+        if self.sharing:
+            common: Tensor = func(*(t.cpu() for t in tensors), *rest, generator=self.common, **kwargs).to(first.device)
+            return common
         if func is torch.multinomial and first.shape[0] % count == 0:
             # torch flattens all batch dimensions of a categorical into one, rows first.
             slices = [t.cpu().chunk(count) for t in tensors]
@@ -135,6 +173,9 @@ class RowNoise(TorchFunctionMode):
 
     def _in_place(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         target, *rest = args
+        if self.sharing:
+            common: Tensor = target.copy_(func(target.cpu().clone(), *rest, generator=self.common, **kwargs))
+            return common
         dim = self._batch_dim(target.shape)
         rows = [
             func(row.cpu().clone(), *rest, generator=g, **kwargs)

@@ -21,6 +21,7 @@ __all__ = [
     "Objective",
     "Posterior",
     "Prior",
+    "Shared",
 ]
 
 BoundKind = Literal["exact", "lower", "estimate", "none"]
@@ -35,10 +36,12 @@ class Given:
     Arguments:
         condition: What the model is conditioned on, shape (B, \*C).
         index: The number of each row in its data set, shape (B,).
+        shared: A draw of the latents of the whole data set, shape (\*G), or one for each sample, shape (K, 1, \*G).
     """
 
     condition: Tensor | None = None
     index: Tensor | None = None
+    shared: Tensor | None = None
 
 
 @runtime_checkable
@@ -92,6 +95,19 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Shared(Group):
+    r"""One sample of the latents of a whole data set, shape (\*G); its log-densities have shape ().
+
+    Each of the N rows carries its part of their KL: a bound on the log-likelihood of all rows, divided by N.
+
+    Arguments:
+        rows: The number of training rows N.
+    """
+
+    rows: int
+
+
+@dataclass(frozen=True)
 class Draw:
     r"""K draws of all latents for each example: the one thing that objectives, evaluation and diagnosis see.
 
@@ -99,11 +115,14 @@ class Draw:
         groups: One entry for each group of latents.
         log_likelihood: :math:`\log p(x|z)`, shape (K, B), nats.
         drawn_weight: The log-weights, where the draws were not made by plain importance sampling.
+        shared: The latents of the whole data set, drawn once for all rows and samples. Their KL is no part of the
+            log-weights: inside a log-mean-exp over samples it would not give a bound.
     """
 
     groups: tuple[Group, ...]
     log_likelihood: Tensor
     drawn_weight: Tensor | None = None
+    shared: tuple[Shared, ...] = ()
 
     @cached_property
     def log_weight(self) -> Tensor:

@@ -24,6 +24,10 @@ def _only_group(draw: Draw, name: str) -> Group:
             f"{name} compares the codes of a batch with one another, which needs one group of latents; the model has "
             f"{len(draw.groups)}."
         )
+    if draw.shared:
+        raise CompositionError(
+            f"{name} knows nothing of latents of the whole data set, whose KL is part of the bound. Use ELBO or IWAE."
+        )
     group = draw.groups[0]
     if not group.posterior.has_rsample:
         raise CompositionError(

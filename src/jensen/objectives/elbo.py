@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ..distributions import closed_form_kl, kl_per_latent
@@ -17,12 +18,31 @@ __all__ = ["ELBO"]
 _MEAN = PowerMean(alpha=1.0)
 
 
+def shared_kl(draw: Draw, estimator: Estimator, *, closed_form: bool) -> Tensor | None:
+    r"""The part of one row in the KL of the latents of the whole data set, shape (B,); None where there are none.
+
+    .. math:: \frac1N \bigl(\log q(g) - \log p(g)\bigr), \text{ or } \frac1N \mathrm{KL}(q(g) \| p(g))
+    """
+    if not draw.shared:
+        return None
+    total = draw.log_likelihood.new_zeros(())
+    for group in draw.shared:
+        kl = closed_form_kl(group.posterior, group.prior) if closed_form else None
+        total = total + (estimator.log_posterior(group) - group.log_prior if kl is None else kl) / group.rows
+    return total.expand(draw.log_likelihood.shape[-1])
+
+
 def auxiliary_losses(draw: Draw) -> dict[str, Tensor]:
     """What posteriors ask for beside the bound, such as the commitment of an encoder to its codebook, each (B,)."""
     losses: dict[str, Tensor] = {}
     for group in draw.groups:
         losses |= getattr(group.posterior, "auxiliary", {})
     return losses
+
+
+def over_draws(group: Group, kl: Tensor) -> Tensor:
+    """A KL of shape (B, ...), averaged over the draws of the groups above, of which a lower posterior knows."""
+    return kl.mean(0) if len(group.posterior.batch_shape) > 1 else kl
 
 
 @declared("objectives.ELBO")
@@ -116,9 +136,12 @@ class ELBO:
         beta = self.beta(step)
         if isinstance(self.estimator, Reparameterised | StickingTheLanding):
             return self._in_parts(draw, beta)
-        weighted = -self.estimator(draw, _MEAN, _MEAN, beta)
-        plain = log_weights(draw, [group.log_posterior for group in draw.groups], 1.0)
-        return Estimate(weighted.mean(), plain.mean(0).detach(), {"negative_bound": weighted})
+        terms = {"negative_bound": -self.estimator(draw, _MEAN, _MEAN, beta)}
+        plain = log_weights(draw, [group.log_posterior for group in draw.groups], 1.0).mean(0)
+        shared = shared_kl(draw, self.estimator, closed_form=False)
+        if shared is not None:
+            terms["global_kl"], plain = beta * shared, plain - shared
+        return Estimate(torch.stack([term.mean() for term in terms.values()]).sum(), plain.detach(), terms)
 
     def _in_parts(self, draw: Draw, beta: float) -> Estimate:
         """The loss as reconstruction and KL, for estimators whose gradient is that of their value."""
@@ -127,6 +150,10 @@ class ELBO:
         kls = self._kls(draw)
         charged = [self._floored(group, kl) for group, kl in zip(draw.groups, kls, strict=True)]
         terms = {"reconstruction": -log_likelihood, "kl": beta * sum(charged, zero), **auxiliary_losses(draw)}
+        shared = shared_kl(draw, self.estimator, closed_form=self.closed_form_kl)
+        if shared is not None:
+            terms["global_kl"] = beta * shared
+            kls.append(shared)
         loss = sum((term.mean() for term in terms.values()), zero)
         return Estimate(loss, log_likelihood - sum(kls, zero), terms)
 
@@ -136,7 +163,9 @@ class ELBO:
         kls = []
         for group in draw.groups:
             kl = closed_form_kl(group.posterior, group.prior) if self.closed_form_kl else None
-            kls.append((self.estimator.log_posterior(group) - group.log_prior).mean(0) if kl is None else kl)
+            kls.append(
+                (self.estimator.log_posterior(group) - group.log_prior).mean(0) if kl is None else over_draws(group, kl)
+            )
         return kls
 
     def _floored(self, group: Group, kl: Tensor) -> Tensor:
@@ -154,5 +183,5 @@ class ELBO:
                 f"free_bits counts the KL of each latent, which needs a posterior and a prior that factorise; got "
                 f"{group.posterior} and {group.prior}. Use a diagonal posterior, or free_bits_per_group."
             )
-        latents = each.flatten(1)
+        latents = over_draws(group, each).flatten(1)
         return latents.where(latents.mean(0) > self.free_bits, latents.new_tensor(self.free_bits)).sum(1)

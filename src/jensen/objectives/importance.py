@@ -8,6 +8,7 @@ from ..errors import OptionError
 from ..roles import BoundKind, Estimate, Given, Model
 from ..schedules import Schedule, as_schedule
 from ..spec import declared
+from .elbo import shared_kl
 from .gradients import Estimator, Reparameterised
 from .means import MixedMean, PowerMean, WeightMean
 
@@ -41,9 +42,15 @@ class _Weighted:
 
     def __call__(self, model: Model, x: Tensor, given: Given | None = None, step: int = 0) -> Estimate:
         draw = model.draw(x, given, self.k)
-        weighted = -self.estimator(draw, self.target, self.encoder_target, self.beta(step))
+        beta = self.beta(step)
+        weighted = -self.estimator(draw, self.target, self.encoder_target, beta)
         bound = self.target.value(draw.log_weight.detach()) if self.kind != "none" else None
-        return Estimate(weighted.mean(), bound, {"negative_bound": weighted})
+        shared = shared_kl(draw, self.estimator, closed_form=self.estimator.admits_closed_form)
+        if shared is None:
+            return Estimate(weighted.mean(), bound, {"negative_bound": weighted})
+        terms = {"negative_bound": weighted, "global_kl": beta * shared}
+        loss = weighted.mean() + terms["global_kl"].mean()
+        return Estimate(loss, None if bound is None else bound - shared.detach(), terms)
 
 
 @declared("objectives.IWAE")
