@@ -24,6 +24,7 @@ _COMMANDS = {
     "sample": ("use:sample", "Draw new rows from a run's model."),
     "embed": ("use:embed", "Write the posterior mean of each row."),
     "reconstruct": ("use:reconstruct", "Write what the model makes of each row."),
+    "interpolate": ("interpolate:interpolate", "Show what lies between two rows, by their codes."),
     "models": ("models:models", "List the models that can be fitted."),
     "doctor": ("doctor:doctor", "Show versions and hardware, and run a short self-test."),
 }
@@ -38,7 +39,7 @@ def application(arguments: Sequence[str]) -> cyclopts.App:
         config=Env("JENSEN_"),
         help_format="plaintext",
     )
-    summary = "Fit a model to data: a name, a folder of images, a .npy, .npz or idx file."
+    summary = "Fit a model to data: a name, a folder of images, a .txt, .npy, .npz or idx file."
     if arguments and arguments[0] == "fit":
         from .fit import command
 

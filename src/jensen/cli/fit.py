@@ -94,7 +94,7 @@ Parameters
 ----------
 data
     A name (digits, mnist, mnist-static, fashion-mnist, or a folder in $JENSEN_DATA), a folder of images, whose
-    sub-folders name their labels, or a .npy, .npz or idx file.
+    sub-folders name their labels, a .txt file with a sentence in each line, or a .npy, .npz or idx file.
 out
     The run folder, which must not exist; by default runs/NAME, then runs/NAME-2.
 resume
@@ -220,13 +220,14 @@ def _show(done: Run, observer: ConsoleObserver, *, json: bool) -> None:
             "validation rows still rises, train longer (--epochs) or faster (--learning-rate)."
         )
     drawn = ", ".join(path.name for path in sorted(done.path.glob("*.png")))
-    sampled = (done.path / "samples.png").exists()
-    following = (
-        f"jensen sample {done.path} -n 16 --out new.png · jensen check {done.path}"
-        if sampled
-        else f"jensen embed {done.path} DATA --out codes.npy"
-    )
-    observer.say(f"pictures in {done.path}: {drawn}\nnext: {following}")
+    written = "".join(f", {path.name}" for path in sorted(done.path.glob("*.txt")))
+    if written:
+        following = f"jensen sample {done.path} -n 16 · jensen check {done.path}"
+    elif (done.path / "samples.png").exists():
+        following = f"jensen sample {done.path} -n 16 --out new.png · jensen check {done.path}"
+    else:
+        following = f"jensen embed {done.path} DATA --out codes.npy"
+    observer.say(f"in {done.path}: {drawn}{written}\nnext: {following}")
     if json:
         print_json(done.result)
 

@@ -67,6 +67,10 @@ class ConsoleObserver:
 
         self.say(f"found {describe_data(splits)}")
         schema = splits.schema
+        for note in splits.notes:
+            self.say(f"note: {note}")
+        if schema.kind == "tokens":
+            return
         how = {
             "none": "values are used as they are",
             "static": "zeros and ones, drawn once from the grey values, by seed and content",
@@ -74,8 +78,6 @@ class ConsoleObserver:
             "threshold": "one where the grey value is above one half",
         }[schema.binarisation]
         self.say(f"binarisation: {schema.binarisation} ({how}; --binarisation)")
-        for note in splits.notes:
-            self.say(f"note: {note}")
 
     def chose(self, choices: list[Choice], parameters: int) -> None:
         for choice in choices:
@@ -132,6 +134,9 @@ class ConsoleObserver:
             self.progress = None
 
 
+_COLLAPSED = 0.05  # nats per example
+
+
 def evaluation_table(document: Mapping[str, Any]) -> Table:
     """The numbers of an evaluation as a table."""
     from ..run import number_of
@@ -148,6 +153,9 @@ def evaluation_table(document: Mapping[str, Any]) -> Table:
     if document[split].get("bits_per_dim") is not None:
         sign = "=" if bound.kind == "exact" else "≤"
         table.add_row(f"bits/dim {sign}", f"{document[split]['bits_per_dim']:.4f}", "of the same number")
+    if document[split].get("perplexity") is not None:
+        sign = "=" if bound.kind == "exact" else "≤"
+        table.add_row(f"perplexity {sign}", f"{document[split]['perplexity']:.2f}", "per token, ends included")
     for name, row in document.get("baselines", {}).items():
         if row["measure"] == bound.measure:
             error = float("nan") if row["difference_se"] is None else row["difference_se"]
@@ -157,6 +165,8 @@ def evaluation_table(document: Mapping[str, Any]) -> Table:
     kl = document.get("kl")
     if document.get("active_latents") is not None:
         use = f"KL {kl:.2f}" if kl is not None else "KL without closed form"
+        if kl is not None and kl < _COLLAPSED:
+            use += ": the posterior has collapsed onto the prior, and z says nothing about x"
         table.add_row("latents", f"{document['active_latents']} active", use)
     return table
 

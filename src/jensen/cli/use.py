@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,7 +13,7 @@ from .show import Flag, Whole, console, print_json
 if TYPE_CHECKING:
     from ..fitted import Fitted
 
-__all__ = ["embed", "reconstruct", "sample"]
+__all__ = ["embed", "is_text", "reconstruct", "sample", "say", "tell_sentences", "to_target", "write"]
 Split = Literal["train", "valid", "test"]
 
 
@@ -21,9 +22,10 @@ def sample(
     /,
     *,
     n: Annotated[Whole, Parameter(name=["--count", "-n"])] = 16,
-    out: str = "samples.png",
+    out: str | None = None,
     seed: Whole = 0,
-    mean: Flag = False,
+    mean: Annotated[Flag, Parameter(name=["--mean", "--greedy"])] = False,
+    temperature: float = 1.0,
     json: Flag = False,
 ) -> None:
     """Draw new rows from a run's model.
@@ -35,11 +37,14 @@ def sample(
     n
         How many.
     out
-        A .png picture or an .npy array in the units of the data; it must not exist.
+        A .png picture or an .npy array in the units of the data, by default samples.png, or a .txt file for sentences,
+        which are printed without it; it must not exist.
     seed
         The seed of the draw.
     mean
-        Show the mean of p(x|z) for each drawn z instead of a draw of x.
+        Show the mean of p(x|z) for each drawn z instead of a draw of x; of sentences the greedy one.
+    temperature
+        For sentences, what the logits of each token are divided by: below 1 for sharper choices.
     json
         Print what was written as one JSON object on stdout.
     """
@@ -48,12 +53,16 @@ def sample(
 
     if not 1 <= n <= 10**6:
         raise OptionError(f"-n must lie between 1 and 1000000; got {n}.")
-    target = _target(out, (".png", ".npy"))
+    target = None if out is None else to_target(out)
     fitted = load(run)
-    rows = fitted.sample(n, seed=seed, mean=mean)
+    rows = fitted.sample(n, seed=seed, mean=mean, temperature=temperature)
+    if is_text(fitted):
+        tell_sentences(run, rows, target, json=json)
+        return
+    target = target or to_target("samples.png")
     what = "mean of p(x|z) for z drawn from the prior" if mean else "draws of x"
-    _write(target, rows, f"{n} samples: {what}", fitted)
-    _say(run, target, rows, json=json)
+    write(target, rows, f"{n} samples: {what}", fitted)
+    say(run, target, rows, json=json)
 
 
 def embed(run: str, data: str | None = None, /, *, out: str, split: Split = "test", json: Flag = False) -> None:
@@ -74,16 +83,18 @@ def embed(run: str, data: str | None = None, /, *, out: str, split: Split = "tes
     """
     from ..saving import load
 
-    target = _target(out, (".npy",))
+    target = to_target(out, (".npy",))
     fitted = load(run)
     rows, files = _rows(run, data, split, fitted)
     codes = fitted.embed(rows)
-    _write(target, codes, "", fitted)
-    _say(run, target, codes, json=json, **files)
+    write(target, codes, "", fitted)
+    say(run, target, codes, json=json, **files)
 
 
-def reconstruct(run: str, data: str | None = None, /, *, out: str, split: Split = "test", json: Flag = False) -> None:
-    """Write the mean of p(x|z) at the posterior mean of each row, in the units of the data.
+def reconstruct(
+    run: str, data: str | None = None, /, *, out: str | None = None, split: Split = "test", json: Flag = False
+) -> None:
+    """Write the mean of p(x|z) at the posterior mean of each row, in its units; of sentences the greedy ones.
 
     Parameters
     ----------
@@ -92,20 +103,27 @@ def reconstruct(run: str, data: str | None = None, /, *, out: str, split: Split 
     data
         Rows in the units of the data: an array, a folder of images or one image; by default the run's own.
     out
-        A .png picture of the first 36, or an .npy array; it must not exist.
+        A .png picture of the first 36, an .npy array, or a .txt file for sentences, which are printed without it; it
+        must not exist.
     split
         Which of the run's own rows.
     json
         Print what was written as one JSON object on stdout.
     """
+    from ..errors import OptionError
     from ..saving import load
 
-    target = _target(out, (".png", ".npy"))
+    target = None if out is None else to_target(out)
     fitted = load(run)
     rows, files = _rows(run, data, split, fitted)
     again = fitted.reconstruct(rows)
-    _write(target, again, "mean of p(x|z) at the posterior mean", fitted)
-    _say(run, target, again, json=json, **files)
+    if is_text(fitted):
+        tell_sentences(run, again, target, json=json)
+        return
+    if target is None:
+        raise OptionError("give a file to write to: --out new.png, or --out new.npy.")
+    write(target, again, "mean of p(x|z) at the posterior mean", fitted)
+    say(run, target, again, json=json, **files)
 
 
 def _rows(run: str, data: str | None, split: Split, fitted: Fitted) -> tuple[Any, dict[str, Any]]:
@@ -123,7 +141,8 @@ def _rows(run: str, data: str | None, split: Split, fitted: Fitted) -> tuple[Any
     return source.rows, {"files": files, "skipped": source.skipped} if files else {}
 
 
-def _target(out: str, endings: tuple[str, ...]) -> Path:
+def to_target(out: str, endings: tuple[str, ...] = (".png", ".npy", ".txt")) -> Path:
+    """The file to write to, which does not exist yet."""
     from ..errors import OptionError, RunError
 
     path = Path(out)
@@ -136,14 +155,39 @@ def _target(out: str, endings: tuple[str, ...]) -> Path:
     return path
 
 
-def _write(path: Path, rows: Any, title: str, fitted: Fitted) -> None:
+def is_text(fitted: Fitted) -> bool:
+    """Whether the rows of a model are sentences."""
+    return fitted.schema is not None and fitted.schema.kind == "tokens"
+
+
+def tell_sentences(run: str, sentences: list[str], path: Path | None, *, json: bool) -> None:
+    """Writes sentences to a file, or prints them."""
+    from ..errors import OptionError
+
+    if path is not None and path.suffix != ".txt":
+        raise OptionError(f"the rows of {run} are sentences: --out must end in .txt; got {path.name}.")
+    lines = [" ".join(sentence.split()) for sentence in sentences]
+    if path is not None:
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        console().print(f"wrote {path}: {len(lines)} sentences", markup=False)
+    if json:
+        print_json({"schema_version": 1, "run": run, "out": str(path) if path else None, "sentences": sentences})
+    elif path is None:
+        sys.stdout.write("\n".join(lines) + "\n")
+
+
+def write(path: Path, rows: Any, title: str, fitted: Fitted) -> None:
+    """Writes rows as a picture or an array."""
     import numpy as np
 
     from .. import pictures
+    from ..errors import OptionError
 
     if path.suffix == ".npy":
         np.save(path, rows, allow_pickle=False)
         return
+    if path.suffix != ".png":
+        raise OptionError(f"only sentences are written as text; --out must end in .png or .npy, got {path.name}.")
     schema = fitted.schema
     if schema is not None and schema.kind != "continuous" and schema.binarisation == "none":
         limits = (schema.offset, schema.offset + schema.step * (schema.levels - 1))
@@ -152,7 +196,8 @@ def _write(path: Path, rows: Any, title: str, fitted: Fitted) -> None:
     pictures.grid(path, rows[:400] if title.startswith(str(len(rows))) else rows[:36], title, limits)
 
 
-def _say(run: str, path: Path, rows: Any, *, json: bool, **more: Any) -> None:
+def say(run: str, path: Path, rows: Any, *, json: bool, **more: Any) -> None:
+    """Says what was written."""
     if json:
         what = {"run": run, "out": str(path), "shape": list(rows.shape), "dtype": str(rows.dtype)}
         print_json({"schema_version": 1, **what, **more})
