@@ -41,3 +41,11 @@ def cli(capsys, monkeypatch):
         return code, captured.out, captured.err
 
     return call
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Says how many compositions the contract table accepts."""
+    for report in terminalreporter.stats.get("passed", []):
+        for name, value in getattr(report, "user_properties", []):
+            if name == "compositions":
+                terminalreporter.write_line(f"the contract table accepts {value} compositions")

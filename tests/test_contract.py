@@ -282,4 +282,4 @@ def test_bounds_keep_what_they_declare_against_the_exact_evidence(prior, posteri
 
 
 if __name__ == "__main__":
-    SNAPSHOT.write_text("\n".join(accepted()) + "\n")
+    SNAPSHOT.write_text("\n".join(accepted()) + "\n", encoding="utf-8")

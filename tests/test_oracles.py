@@ -87,3 +87,13 @@ def test_ppca_log_likelihood_is_that_of_the_maximum_likelihood_model():
     weight = vectors[:, 3:] * (values[3:] - noise).sqrt()
     oracle = testing.LinearGaussian(weight, float(noise.sqrt()), mean=x.mean(0))
     assert abs(float(oracle.log_evidence(x).mean()) - testing.ppca_log_likelihood(x, 2)) < 1e-10
+
+
+def test_a_likelihood_whose_values_are_not_one_event_is_refused_by_name():
+    class Loose(torch.nn.Module):
+        def forward(self, z, given=None):
+            return torch.distributions.Normal(z, 1.0)
+
+    posterior = Conditional(nets.mlp(2, 4), families.Normal(2, scale=families.PredictedScale()))
+    with pytest.raises(JensenError, match=r"Independent\(distribution, 1\)"):
+        VAE(priors.StandardNormal(2), Loose(), posterior).draw(torch.zeros(5, 2), k=3)

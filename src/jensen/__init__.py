@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         spec,
         testing,
         train,
+        zoo,
     )
     from .conditional import Conditional
     from .diagnose import check
@@ -98,6 +99,7 @@ _MODULES = (
     "spec",
     "testing",
     "train",
+    "zoo",
 )
 
 __all__ = ["__version__", *_NAMES, *_MODULES]

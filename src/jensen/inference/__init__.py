@@ -3,6 +3,7 @@
 from .ais import Annealed, Sigmoidal, ais
 from .bidirectional import Bracket, bdmc, reverse_ais
 from .exact_posterior import posterior
+from .fit_prior import PriorFit, fit_prior
 from .hmc import Chains, hmc, posterior_chains
 from .optimise import Best, FitLocally, best_in_family, fit_local
 from .posterior_draws import Checked, PosteriorDraws
@@ -18,6 +19,7 @@ __all__ = [
     "Efficiency",
     "FitLocally",
     "PosteriorDraws",
+    "PriorFit",
     "Sigmoidal",
     "Smoothed",
     "Weighted",
@@ -26,6 +28,7 @@ __all__ = [
     "best_in_family",
     "efficiency",
     "fit_local",
+    "fit_prior",
     "hmc",
     "importance",
     "posterior",

@@ -98,11 +98,20 @@ class VAE(nn.Module):
         posterior = self.posterior(x, given)
         z = (posterior.rsample if posterior.has_rsample else posterior.sample)(torch.Size((k,)))
         group = Group(z, self.prior(given), posterior)
-        return Draw((group,), self.decode(z, given).log_prob(x))
+        return Draw((group,), self._log_likelihood(x, z, given))
+
+    def _log_likelihood(self, x: Tensor, z: Tensor, given: Given | None) -> Tensor:
+        log_likelihood = self.decode(z, given).log_prob(x)
+        if log_likelihood.shape != z.shape[:2]:
+            raise ShapeError(
+                f"the likelihood's log_prob must be one number for each sample and row, shape {tuple(z.shape[:2])}; got "
+                f"{tuple(log_likelihood.shape)}. Make the values of a row one event: Independent(distribution, 1)."
+            )
+        return log_likelihood
 
     def log_joint(self, x: Tensor, z: Tensor, given: Given | None = None) -> Tensor:
         r""":math:`\log p(x, z) = \log p(x|z) + \log p(z)` for z of shape (K, B, \*Z), shape (K, B), nats."""
-        return self.decode(z, given).log_prob(x) + self.prior(given).log_prob(z)
+        return self._log_likelihood(x, z, given) + self.prior(given).log_prob(z)
 
     def decode(self, z: Tensor, given: Given | None = None) -> Distribution:
         """The distribution p(x|z)."""
