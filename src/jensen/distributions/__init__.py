@@ -9,6 +9,7 @@ from .grid import BinnedCategorical, DiscretizedLogistic, UnitGrid
 from .lowrank import LowRankNormal
 from .mixture import NormalMixture
 from .normal import RowwiseNormal, diagonal_normal
+from .raster import Raster
 from .scale import bounded_scale, unbounded_scale
 from .sequence import Sentences, Sequences
 from .sphere import PowerSpherical, UniformSphere, UnitSphere
@@ -26,6 +27,7 @@ __all__ = [
     "OneHot",
     "OneHotCategorical",
     "PowerSpherical",
+    "Raster",
     "RowwiseNormal",
     "Sentences",
     "Sequences",

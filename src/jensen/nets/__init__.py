@@ -1,8 +1,26 @@
 """Networks: plain functions that return a module from (N, *in) to (N, out)."""
 
+from .causal import CausalTransformer
 from .conv import conv_decoder, conv_encoder
+from .ladder import ResidualUpdate, residual_features
 from .linear import Linear
 from .mlp import gated_mlp, mlp, residual_mlp
+from .pixelcnn import GatedPixelCNN
+from .row_lstm import RowLSTM
 from .sequence import LSTMDecoder, LSTMEncoder
 
-__all__ = ["LSTMDecoder", "LSTMEncoder", "Linear", "conv_decoder", "conv_encoder", "gated_mlp", "mlp", "residual_mlp"]
+__all__ = [
+    "CausalTransformer",
+    "GatedPixelCNN",
+    "RowLSTM",
+    "LSTMDecoder",
+    "LSTMEncoder",
+    "Linear",
+    "ResidualUpdate",
+    "conv_decoder",
+    "conv_encoder",
+    "gated_mlp",
+    "mlp",
+    "residual_features",
+    "residual_mlp",
+]
