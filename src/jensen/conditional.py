@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +14,32 @@ from .families import Family, Measure
 from .roles import Given
 from .spec import declared
 
-__all__ = ["Conditional", "distribution_at"]
+__all__ = ["Conditional", "LowPrecision", "distribution_at"]
+
+
+class LowPrecision(nn.Module):
+    """A module whose networks may compute in a type of lower precision, such as ``torch.bfloat16``.
+
+    Its attribute ``dtype`` says which; None, the default, is that of their parameters.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dtype: torch.dtype | None = None
+
+    def computed(self, net: nn.Module, *inputs: Tensor) -> Any:
+        """What a network makes of inputs; tensors that it returns have the type of the first input."""
+        if self.dtype is None:
+            return net(*inputs)
+        with torch.autocast(inputs[0].device.type, self.dtype):
+            outputs = net(*inputs)
+        if isinstance(outputs, Tensor):
+            return outputs.to(inputs[0].dtype)
+        return [output.to(inputs[0].dtype) for output in outputs]
 
 
 @declared("Conditional")
-class Conditional(nn.Module):
+class Conditional(LowPrecision):
     r"""The distribution :math:`p(y | c)` whose parameters are the outputs of a network on :math:`c`.
 
     It is a likelihood when :math:`c = z` and an amortised posterior when :math:`c = x`.
@@ -50,7 +72,6 @@ class Conditional(nn.Module):
         self.family = family
         self.event_dims = event_dims
         self._sizes = [math.prod(shape) for shape in family.parameter_shapes]
-        self.dtype: torch.dtype | None = None
 
     @property
     def measure(self) -> Measure:
@@ -63,7 +84,7 @@ class Conditional(nn.Module):
     def raw(self, inputs: Tensor, given: Given | None = None) -> Tensor:
         r"""The unconstrained parameters of the distribution, one after the other, shape (\*, P)."""
         batch = inputs.shape[: inputs.ndim - self.event_dims]
-        raw = self._outputs(inputs.reshape(-1, *inputs.shape[inputs.ndim - self.event_dims :]))
+        raw: Tensor = self.computed(self.net, inputs.reshape(-1, *inputs.shape[inputs.ndim - self.event_dims :]))
         if raw.shape[-1] != sum(self._sizes) or raw.ndim != 2:
             name = type(self.family).__name__
             raise ShapeError(
@@ -71,14 +92,6 @@ class Conditional(nn.Module):
                 f"{self.family.event_shape}, shape (N, {sum(self._sizes)}); got {tuple(raw.shape)}."
             )
         return raw.reshape((*batch, raw.shape[-1]))
-
-    def _outputs(self, inputs: Tensor) -> Tensor:
-        if self.dtype is None:
-            raw: Tensor = self.net(inputs)
-            return raw
-        with torch.autocast(inputs.device.type, self.dtype):
-            raw = self.net(inputs)
-        return raw.to(inputs.dtype)
 
     def check(self, x: Tensor) -> None:
         """Checks that data have the family's event shape and lie in its support.

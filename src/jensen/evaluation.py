@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from .distributions import closed_form_kl, kl_per_latent
 from .errors import DataError, JensenError, NonFiniteError, OptionError, ShapeError
@@ -106,13 +107,24 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def in_chunks(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Applies a function of rows in chunks of one fixed size, the last one padded, so that batching changes no bit."""
+def in_chunks(function: Callable[..., Tensor], x: Tensor, given: Given | None = None) -> Tensor:
+    """Applies a function of rows in chunks of one fixed size, the last one padded, so that batching changes no bit.
+
+    Where something is given beside the rows, the function gets that of its rows as a second argument.
+    """
     outputs = []
     for start in range(0, len(x), CHUNK_ROWS):
         rows = x[start : start + CHUNK_ROWS]
-        outputs.append(function(_padded(rows))[: len(rows)])
+        known = () if given is None else (_given_padded(given, start, len(rows)).to(x.device),)
+        outputs.append(function(_padded(rows), *known)[: len(rows)])
     return torch.cat(outputs)
+
+
+def _given_padded(given: Given, start: int, count: int) -> Given:
+    """What is given beside the rows of a chunk, padded as they are."""
+    places = torch.arange(start, start + CHUNK_ROWS)
+    places[count:] = start
+    return given.rows(places)
 
 
 def _padded(rows: Tensor) -> Tensor:
@@ -137,7 +149,7 @@ def check_data(model: Any, x: Tensor, given: Given | None = None) -> None:
     Arguments:
         model: A model.
         x: Rows in the values that the model sees.
-        given: What is known beside the first row.
+        given: What is known beside the rows, or beside the first one.
 
     Raises:
         DataError: If there are no rows or a value is not finite.
@@ -158,7 +170,7 @@ def check_data(model: Any, x: Tensor, given: Given | None = None) -> None:
         model.likelihood.check(x)
     try:
         with evaluation_mode(model), seeded(0):
-            model.draw(x[:1].to(device_of(model)), given)
+            model.draw(x[:1].to(device_of(model)), _first(given, x, device_of(model)))
     except RuntimeError as error:
         raise ShapeError(
             f"the model cannot draw latents for rows of shape {tuple(x.shape[1:])}, {x.dtype}: {error}. Check the "
@@ -167,12 +179,26 @@ def check_data(model: Any, x: Tensor, given: Given | None = None) -> None:
         ) from error
 
 
+def _first(given: Given | None, x: Tensor, device: torch.device) -> Given | None:
+    """What is given beside the first row.
+
+    Raises:
+        DataError: If it does not fit the rows.
+    """
+    if given is None:
+        return None
+    for name, value in (("conditions", given.condition), ("labels", given.labels)):
+        if value is not None and len(value) not in (1, len(x)):
+            raise DataError(f"got {name} for {len(value)} rows beside {len(x)} rows; give one for each.")
+    return given.rows(slice(0, 1)).to(device)
+
+
 def device_of(model: nn.Module) -> torch.device:
     """Where the model's parameters are."""
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
-def bounds(model: Any, x: Tensor, *, k: int = 1000, seed: int = 0) -> Bounds:
+def bounds(model: Any, x: Tensor, *, k: int = 1000, seed: int = 0, given: Given | None = None) -> Bounds:
     r"""The ELBO and the log-mean-exp bound of each row from the same K draws.
 
     .. math:: \frac1K \sum_k \log w_k \;\le\; \log \frac1K \sum_k w_k, \quad w_k = \frac{p(x, z_k)}{q(z_k|x)}
@@ -188,6 +214,7 @@ def bounds(model: Any, x: Tensor, *, k: int = 1000, seed: int = 0) -> Bounds:
         x: Rows in the values that the model sees, shape (N, \*X).
         k: The number of draws K for each row.
         seed: The seed of the noise.
+        given: What is known beside each row; the bounds are then on log p(x) given that.
 
     Raises:
         OptionError: If ``k`` is not positive.
@@ -210,13 +237,21 @@ def bounds(model: Any, x: Tensor, *, k: int = 1000, seed: int = 0) -> Bounds:
             f"{type(model).__name__} has no q(z|x) or no p(z), so log p(x) is not defined and there is no bound on it. "
             "Its reconstructions can be scored; for a density fit a prior to its codes, or a model such as vae."
         )
-    check_data(model, x)
+    check_data(model, x, given)
     k = 1 if evidence == "exact" else k  # all draws are the same
     keys = row_keys(x)
     block = max(1, min(_BLOCK_SAMPLES, _BLOCK_VALUES // (CHUNK_ROWS * math.prod(x.shape[1:]))))
     with evaluation_mode(model), seeded(seed):
         parts = [
-            _chunk_bounds(model, x[i : i + CHUNK_ROWS], keys[i : i + CHUNK_ROWS], k, block, seed)
+            _chunk_bounds(
+                model,
+                x[i : i + CHUNK_ROWS],
+                None if given is None else _given_padded(given, i, len(x[i : i + CHUNK_ROWS])),
+                keys[i : i + CHUNK_ROWS],
+                k,
+                block,
+                seed,
+            )
             for i in range(0, len(x), CHUNK_ROWS)
         ]
     columns = [torch.cat(column) for column in zip(*parts, strict=True)]
@@ -231,14 +266,17 @@ def bounds(model: Any, x: Tensor, *, k: int = 1000, seed: int = 0) -> Bounds:
     return Bounds(mean, log_mean, mean_variance, log_variance, ess, keys=keys, k=k)
 
 
-def _chunk_bounds(model: Any, rows: Tensor, keys: list[int], k: int, block: int, seed: int) -> tuple[Tensor, ...]:
+def _chunk_bounds(
+    model: Any, rows: Tensor, given: Given | None, keys: list[int], k: int, block: int, seed: int
+) -> tuple[Tensor, ...]:
     count = len(rows)
     x = _padded(rows).to(device_of(model))
+    given = None if given is None else given.to(device_of(model))
     keys = keys + keys[:1] * (len(x) - count)
     sums = _RunningSums(len(x))
     for start in range(0, k, block):
         with RowNoise([mix(seed, start, key) for key in keys], shared=mix(seed, start, "shared")):
-            draw = model.draw(x, None, min(block, k - start))
+            draw = model.draw(x, given, min(block, k - start))
         sums.add(draw.log_weight.double().cpu())
     return tuple(column[:count] for column in sums.results())
 
@@ -303,22 +341,23 @@ def kind_of(model: Any, scores: Bounds) -> dict[str, Any]:
     return {"kind": evidence, "k": None if evidence == "exact" else scores.k}
 
 
-def reconstructions(model: Any, x: Tensor) -> Tensor:
+def reconstructions(model: Any, x: Tensor, given: Given | None = None) -> Tensor:
     r""":math:`\log p(x|z)` of each row at its code, shape (N,), nats: how well it is reconstructed.
 
     Arguments:
         model: A model.
         x: Rows in the values that the model sees.
+        given: What is known beside each row.
     """
-    check_data(model, x)
+    check_data(model, x, given)
 
-    def scores(rows: Tensor) -> Tensor:
-        rows = rows.to(device_of(model))
-        log_likelihood: Tensor = model.decode(model.embed(rows)[None]).log_prob(rows)
+    def scores(rows: Tensor, given: Given | None = None) -> Tensor:
+        rows, given = rows.to(device_of(model)), None if given is None else given.to(device_of(model))
+        log_likelihood: Tensor = model.decode(model.embed(rows, given)[None], given).log_prob(rows)
         return log_likelihood[0].double().cpu()
 
     with evaluation_mode(model):
-        return in_chunks(scores, x)
+        return in_chunks(scores, x, given)
 
 
 def _measure_of(model: Any) -> Literal["mass", "density"]:
@@ -375,12 +414,16 @@ def log_likelihood(model: Any, x: Tensor, *, k: int = 1000, seed: int = 0, split
     )
 
 
-def latents(model: Any, x: Tensor) -> Latents:
+def latents(model: Any, x: Tensor, given: Given | None = None) -> Latents:
     """How much each latent is used over a data set.
 
+    Where the prior of a group depends on other groups or on a condition, the posterior mean is measured from the mean
+    of the prior, in its standard deviations, and the KL of a group is that at one draw of those above it.
+
     Arguments:
-        model: A model with a prior and a posterior.
+        model: A model with a prior and a posterior, or with several groups of latents.
         x: Rows in the values that the model sees.
+        given: What is known beside each row.
 
     Example:
         >>> from jensen import testing
@@ -388,26 +431,43 @@ def latents(model: Any, x: Tensor) -> Latents:
         >>> latents(oracle.model, 2 * torch.eye(3, dtype=torch.float64)).active
         2
     """
-    check_data(model, x)
-    if not hasattr(model, "posterior"):
-        return Latents(torch.zeros(0, dtype=torch.float64), None, None)
+    check_data(model, x, given)
+    size = 0
 
-    def statistics(rows: Tensor) -> Tensor:
-        rows = rows.to(device_of(model))
-        q, p = model.posterior(rows), model.prior()
-        mean = q.mean.flatten(1).double()
-        kl, each = closed_form_kl(q, p), kl_per_latent(q, p)
-        unknown = torch.full_like(mean, math.nan)
-        total = unknown[:, :1] if kl is None else kl[:, None].double()
-        return torch.cat([mean, total, unknown if each is None else each.flatten(1).double()], 1).cpu()
+    def statistics(rows: Tensor, given: Given | None = None) -> Tensor:
+        nonlocal size
+        device = device_of(model)
+        with RowNoise([mix("latents", key) for key in row_keys(rows)]):
+            pairs = _pairs(model, rows.to(device), None if given is None else given.to(device))
+        columns = [_statistics(q, p, len(rows)) for q, p in pairs]
+        # Not half of the columns: a one-hot code has a mean for each category and one KL.
+        size = sum(means.shape[1] for means, _, _ in columns)
+        parts = [torch.cat(part, 1) for part in zip(*columns, strict=True)] or [torch.zeros(len(rows), 0)] * 3
+        return torch.cat([parts[0], parts[1].sum(1, keepdim=True), parts[2]], 1).double().cpu()
 
     with evaluation_mode(model), seeded(0):
-        table = in_chunks(statistics, x)
-        # Not half of the columns: a one-hot code has a mean for each category and one KL.
-        size = model.posterior(x[:1].to(device_of(model))).mean.numel()
+        table = in_chunks(statistics, x, given)
     kl, each = table[:, size], table[:, size + 1 :]
+    known = size > 0
     return Latents(
         mean_variance=table[:, :size].var(0, correction=0),
-        kl=None if kl.isnan().any() else float(kl.mean()),
-        kl_per_latent=None if each.isnan().any() else each.mean(0),
+        kl=None if not known or kl.isnan().any() else float(kl.mean()),
+        kl_per_latent=None if not known or each.isnan().any() else each.mean(0),
     )
+
+
+def _pairs(model: Any, x: Tensor, given: Given | None) -> list[tuple[Distribution, Distribution]]:
+    """The posterior and the prior of each group of latents."""
+    if hasattr(model, "posterior"):
+        return [(model.posterior(x, given), model.prior(given))]
+    return [(group.posterior, group.prior) for group in model.draw(x, given).groups]
+
+
+def _statistics(q: Distribution, p: Distribution, rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Posterior means, the KL and the KL of each latent, each with a row for each example."""
+    mean = (q.mean - p.mean) / p.stddev if p.batch_shape else q.mean
+    kl, each = closed_form_kl(q, p), kl_per_latent(q, p)
+    means = mean.reshape(rows, -1).double()
+    unknown = torch.full_like(means, math.nan)
+    total = unknown[:, :1] if kl is None else kl.reshape(rows, 1).double()
+    return means, total, unknown if each is None else each.reshape(rows, -1).double()

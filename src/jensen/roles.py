@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -37,11 +38,26 @@ class Given:
         condition: What the model is conditioned on, shape (B, \*C).
         index: The number of each row in its data set, shape (B,).
         shared: A draw of the latents of the whole data set, shape (\*G), or one for each sample, shape (K, 1, \*G).
+        labels: The number of the class of each row where it is observed and -1 where it is not, shape (B,).
     """
 
     condition: Tensor | None = None
     index: Tensor | None = None
     shared: Tensor | None = None
+    labels: Tensor | None = None
+
+    def rows(self, index: slice | Tensor) -> Given:
+        """What is known beside some of the rows."""
+        chosen = {name: value[index] for name, value in self._by_row().items()}
+        return replace(self, **chosen)
+
+    def to(self, device: torch.device) -> Given:
+        """The same on a device."""
+        return replace(self, **{name: value.to(device) for name, value in self._by_row().items()})
+
+    def _by_row(self) -> dict[str, Tensor]:
+        found = {"condition": self.condition, "index": self.index, "labels": self.labels}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 @runtime_checkable

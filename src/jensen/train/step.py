@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..conditional import Conditional
+from ..conditional import LowPrecision
 from ..data import Rows
 from ..hardware import keep_pages
 from ..roles import Estimate, Objective
@@ -24,8 +24,8 @@ _TYPES = {"fp32": None, "bf16": torch.bfloat16}
 
 
 @contextmanager
-def networks_in(conditionals: Sequence[Conditional], dtype: torch.dtype | None) -> Iterator[None]:
-    """Lets the networks of conditionals compute in a type inside the block; None leaves them as they are."""
+def networks_in(conditionals: Sequence[LowPrecision], dtype: torch.dtype | None) -> Iterator[None]:
+    """Lets the networks of such modules compute in a type inside the block; None leaves them as they are."""
     before = [conditional.dtype for conditional in conditionals]
     for conditional in conditionals:
         conditional.dtype = dtype
@@ -36,9 +36,9 @@ def networks_in(conditionals: Sequence[Conditional], dtype: torch.dtype | None) 
             conditional.dtype = kept
 
 
-def conditionals_of(model: nn.Module) -> list[Conditional]:
-    """The conditionals of a model."""
-    return [module for module in model.modules() if isinstance(module, Conditional)]
+def conditionals_of(model: nn.Module) -> list[LowPrecision]:
+    """The modules of a model whose networks may compute in lower precision."""
+    return [module for module in model.modules() if isinstance(module, LowPrecision)]
 
 
 class Outcome(NamedTuple):
