@@ -147,7 +147,11 @@ def test_word_dropout_hides_what_is_shown_and_not_what_is_scored(decoder):
 
 def test_a_model_without_latents_scores_and_samples():
     torch.manual_seed(0)
-    likelihood = likelihoods.Sequence(nets.LSTMDecoder(VOCABULARY, 0, embedding=4, hidden=5).double(), LENGTH).eval()
+    likelihood = (
+        likelihoods.Sequence(nets.LSTMDecoder(VOCABULARY, 0, embedding=4, hidden=5).double(), LENGTH)
+        .eval()
+        .requires_grad_(False)
+    )
     log_p = likelihood(None).log_prob(all_rows())
     assert float(log_p.exp().sum()) == pytest.approx(1, abs=1e-12)
     assert likelihood(None).sample((5,)).shape == (5, LENGTH)
