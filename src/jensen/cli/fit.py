@@ -110,7 +110,7 @@ download
 json
     Print the result as one JSON object on stdout.
 """
-_TEXTS = ("hidden", "time_budget")
+_TEXTS = ("hidden", "groups", "time_budget")
 """Options that are written as text and turned into numbers here."""
 
 
@@ -143,8 +143,9 @@ def _fit(
     from .. import run as runs
     from ..errors import OptionError
 
-    if "hidden" in given:
-        given["hidden"] = _widths(given["hidden"])
+    for name in ("hidden", "groups"):
+        if name in given:
+            given[name] = _widths(name, given[name])
     if "time_budget" in given:
         given["time_budget"] = _seconds(given["time_budget"])
     stopper = _Stopper()
@@ -255,11 +256,11 @@ def _seconds(text: str) -> float:
     return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
-def _widths(text: str) -> tuple[int, ...]:
+def _widths(name: str, text: str) -> tuple[int, ...]:
     from ..errors import OptionError
 
     try:
         widths = tuple(int(part) for part in text.split(","))
     except ValueError as error:
-        raise OptionError(f"--hidden cannot be {text!r}; expected widths such as 500,500, or 0 for none.") from error
+        raise OptionError(f"--{name} cannot be {text!r}; expected numbers such as 500,500, or 0 for none.") from error
     return () if widths == (0,) else widths

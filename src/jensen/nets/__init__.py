@@ -3,6 +3,7 @@
 from .causal import CausalTransformer
 from .conv import conv_decoder, conv_encoder
 from .ladder import ResidualUpdate, residual_features
+from .ladder_conv import ConvFeatures, ConvUpdate, conv_head, conv_likelihood, resolutions
 from .linear import Linear
 from .mlp import gated_mlp, mlp, residual_mlp
 from .pixelcnn import GatedPixelCNN
@@ -23,4 +24,9 @@ __all__ = [
     "mlp",
     "residual_features",
     "residual_mlp",
+    "ConvFeatures",
+    "ConvUpdate",
+    "conv_head",
+    "conv_likelihood",
+    "resolutions",
 ]

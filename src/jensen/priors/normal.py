@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
@@ -22,7 +24,7 @@ class StandardNormal(nn.Module):
         Kingma, Welling (2013), Auto-encoding variational Bayes.
 
     Arguments:
-        size: The number of latents.
+        size: The number of latents, or the shape of one z.
 
     Example:
         >>> StandardNormal(2)().log_prob(torch.zeros(2))
@@ -32,12 +34,13 @@ class StandardNormal(nn.Module):
     loc: Tensor
     scale: Tensor
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int | Sequence[int]) -> None:
         super().__init__()
-        if size < 1:
+        shape = (size,) if isinstance(size, int) else tuple(size)
+        if not shape or min(shape) < 1:
             raise OptionError(f"a prior needs at least 1 latent; got size={size}.")
-        self.register_buffer("loc", torch.zeros(size), persistent=False)
-        self.register_buffer("scale", torch.ones(size), persistent=False)
+        self.register_buffer("loc", torch.zeros(shape), persistent=False)
+        self.register_buffer("scale", torch.ones(shape), persistent=False)
 
     def forward(self, given: Given | None = None) -> Independent[Normal]:
-        return diagonal_normal(self.loc, self.scale, 1)
+        return diagonal_normal(self.loc, self.scale, self.loc.ndim)

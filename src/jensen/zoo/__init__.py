@@ -59,6 +59,7 @@ class Entry:
 
 _ANY = "images, tables, zeros and ones"
 _TEXT = "sentences"
+_IMAGES = "images"
 MODELS: Mapping[str, Entry] = {
     entry.name: entry
     for entry in (
@@ -107,6 +108,14 @@ MODELS: Mapping[str, Entry] = {
             _ANY,
         ),
         Entry(
+            "ladder-vae",
+            "ladder",
+            "LadderOptions",
+            "many groups of latents, one above the other",
+            "Sønderby et al. 2016; Child 2021",
+            _ANY,
+        ),
+        Entry(
             "wae-mmd",
             "wae",
             "WAEOptions",
@@ -131,6 +140,22 @@ MODELS: Mapping[str, Entry] = {
             "Mikolov et al. 2010",
             _TEXT,
             ("tokens",),
+        ),
+        Entry(
+            "pixelcnn",
+            "pixelcnn",
+            "PixelCNNOptions",
+            "each pixel from those before it: no latents, an exact log p(x)",
+            "van den Oord et al. 2016",
+            _IMAGES,
+        ),
+        Entry(
+            "pixel-vae",
+            "pixelcnn",
+            "PixelVAEOptions",
+            "a decoder that predicts pixels one by one, and may do without z",
+            "Gulrajani et al. 2017",
+            _IMAGES,
         ),
     )
 }

@@ -302,6 +302,65 @@ class LanguageModelOptions(TextOptions):
     model: str = "language-model"
 
 
+class PixelOptions(FitOptions):
+    """The network that predicts a pixel from those before it."""
+
+    variant: Literal["gated", "rnn"] = Field(
+        default="gated", description="Gated masked convolutions, or LSTMs from row to row."
+    )
+    width: int | None = Field(default=None, ge=1, le=4096, description="The number of features of each pixel.")
+    layers: int | None = Field(default=None, ge=1, le=100, description="The number of layers over pixels.")
+    kernel: int = Field(default=3, ge=3, le=31, description="The width of the convolutions after the first; odd.")
+
+    @field_validator("kernel")
+    @classmethod
+    def _check_kernel(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError("a kernel is odd, so that it has a middle")
+        return value
+
+
+class PixelCNNOptions(LikelihoodOptions, PixelOptions):
+    """Options of ``pixelcnn``."""
+
+    model: str = "pixelcnn"
+
+
+class PixelVAEOptions(DenseOptions, LikelihoodOptions, PosteriorOptions, DivergenceOptions, PixelOptions):
+    """Options of ``pixel-vae``."""
+
+    model: str = "pixel-vae"
+    prior: PriorName = Field(default="standard", description="The prior p(z).")
+    samples: int | None = Field(
+        default=20,
+        ge=1,
+        le=10**6,
+        description="The number of samples K of the final bound on log p(x); each costs a pass over all pixels.",
+    )
+
+
+class LadderOptions(LikelihoodOptions, DivergenceOptions):
+    """Options of ``ladder-vae``."""
+
+    model: str = "ladder-vae"
+    groups: tuple[int, ...] | None = Field(
+        default=None,
+        description="The latents of each group, from the top, such as 8,16,16; of convolutions, those at each place.",
+    )
+    network: Literal["auto", "mlp", "conv"] = Field(
+        default="auto", description="Dense, or convolutions, which images of 32 x 32 pixels and more have."
+    )
+    width: int | None = Field(default=None, ge=2, le=65536, description="The width of the networks, or their channels.")
+    blocks: int = Field(default=1, ge=1, le=100, description="The residual blocks of each group and resolution.")
+
+    @field_validator("groups")
+    @classmethod
+    def _check_groups(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and not (value and all(1 <= latents <= 4096 for latents in value)):
+            raise ValueError("each group has between 1 and 4096 latents")
+        return value
+
+
 class WAEOptions(DenseOptions, LikelihoodOptions):
     """Options of ``wae-mmd``."""
 
