@@ -433,6 +433,8 @@ def latents(model: Any, x: Tensor, given: Given | None = None) -> Latents:
     """
     check_data(model, x, given)
     size = 0
+    if latent_size(model) == 0:
+        return Latents(torch.zeros(0, dtype=torch.float64), None, None)
 
     def statistics(rows: Tensor, given: Given | None = None) -> Tensor:
         nonlocal size

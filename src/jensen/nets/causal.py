@@ -94,8 +94,8 @@ class CausalTransformer(nn.Module):
         inputs = F.pad(self.embed(pixels), (0, 0, 1, -1)) + self.positions[: pixels.shape[1]]
         if self.context is not None and context is not None:
             inputs = inputs + self.context(context.flatten(2).transpose(1, 2))
-        outputs: Tensor = self.head(self.blocks(inputs))
-        return outputs.transpose(1, 2).unflatten(2, x.shape[2:])
+        outputs: Tensor = self.head(self.blocks(inputs)).transpose(1, 2)
+        return outputs.reshape(*outputs.shape[:2], *x.shape[2:])
 
     def above(self, x: Tensor, context: Tensor | None = None) -> list[Tensor]:
         """The rows x themselves, shape (N, C, r, W), and the context of one row more."""
@@ -104,4 +104,5 @@ class CausalTransformer(nn.Module):
     def along(self, row: Tensor, above: list[Tensor]) -> Tensor:
         """The outputs for the pixels of a row of shape (N, C, 1, W)."""
         x, *context = above
-        return self(torch.cat([x, row], 2), *context)[:, :, -1:]
+        outputs: Tensor = self(torch.cat([x, row], 2), *context)
+        return outputs[:, :, -1:]

@@ -1,0 +1,90 @@
+"""``pixelcnn`` and ``pixel-vae``."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import nn
+
+from .. import families, likelihoods, nets, objectives
+from ..errors import OptionError
+from ..model import VAE, Explicit
+from ..noise import seeded
+from ..roles import Objective
+from .entry import Built, Context
+from .options import PixelVAEOptions
+from .pieces import elbo, latent_count, likelihood_family, networks_for, posterior_of, prior_of
+
+__all__ = ["build"]
+
+_RATE = 1e-3
+_MAP = 4
+"""Channels of the map that z is turned into."""
+_FREE_UP_TO = 32
+"""Levels that get a free probability each; more are a mixture of logistics, in which neighbours know each other."""
+_COMPONENTS = 5
+_EXAMPLES = 500_000
+_SMALL = 256
+"""Values of an image that a few layers see all of."""
+
+
+def build(context: Context) -> Built:
+    r"""Images pixel by pixel, :math:`p(x) = \prod_i p(x_i | x_{<i})`, or the same as the decoder of a VAE.
+
+    References:
+        Van den Oord, Kalchbrenner, Kavukcuoglu (2016), Pixel recurrent neural networks. Van den Oord et al. (2016),
+        Conditional image generation with PixelCNN decoders. Gulrajani et al. (2017), PixelVAE.
+    """
+    schema = context.schema
+    if len(schema.event_shape) not in (2, 3):
+        raise OptionError(
+            f"{context.options.model} predicts pixels from those above and to the left; {schema.name} has rows of "
+            f"shape {schema.event_shape}, which have no above. Use --model vae."
+        )
+    epochs = max(10.0, min(100.0, _EXAMPLES / context.rows))
+    family = _family(context)
+    if not isinstance(context.options, PixelVAEOptions):
+        model: Any = Explicit(_likelihood(context, family, 0))
+        return Built(model, _exact, rate=_RATE, compiles=False, epochs=epochs)
+    latents = latent_count(context)
+    networks = networks_for(context, latents)
+    posterior = posterior_of(context, networks, latents)
+    to_map = networks.decoder(latents, _MAP * math.prod(schema.event_shape))
+    prior = prior_of(context, latents, posterior, name=context.options.prior)
+    model = VAE(prior, _likelihood(context, family, _MAP, to_map), posterior)
+    return Built(model, elbo(context), rate=_RATE, compiles=False, epochs=epochs)
+
+
+def _exact(steps: int) -> tuple[Objective, str]:
+    return objectives.LogLikelihood(), "log-likelihood, nats/example, exact"
+
+
+def _family(context: Context) -> Any:
+    schema, name = context.schema, context.options.likelihood
+    if schema.binary or schema.kind != "binned" or name not in ("auto", "discretized-logistic"):
+        return likelihood_family(context)
+    if name == "auto" and schema.levels <= _FREE_UP_TO:
+        reason = f"a free probability for each of {schema.levels} levels"
+        context.chose("likelihood", "categorical", reason, "--likelihood")
+        return families.Categorical(schema.event_shape, schema.levels)
+    reason = f"values lie on {schema.levels} levels; a mass, so bits/dim is exact"
+    context.chose("likelihood", f"mixture of {_COMPONENTS} discretised logistics", reason, "--likelihood")
+    return families.DiscretizedLogisticMixture(schema.event_shape, schema.levels, _COMPONENTS)
+
+
+def _likelihood(context: Context, family: Any, channels: int, to_map: nn.Module | None = None) -> likelihoods.Raster:
+    options, shape = context.options, family.event_shape
+    rnn = options.variant == "rnn"
+    width = options.width or (16 if channels else 32)
+    layers = options.layers or (
+        (1 if channels else 2) if rnn else (4 if channels or context.schema.size <= _SMALL else 7)
+    )
+    text = f"{'row LSTMs' if rnn else 'gated masked convolutions'}, {layers} layers of {width} features"
+    reason = "each pixel is predicted from those before it" + (" and z" if channels else "")
+    context.chose("network over pixels", text, reason, "--variant, --width, --layers, --kernel")
+    outputs = sum(math.prod(each[len(shape) :]) for each in family.parameter_shapes)
+    make = nets.RowLSTM if rnn else nets.GatedPixelCNN
+    with seeded(options.seed, "initialise", "pixels"):
+        net = make(likelihoods.input_channels(shape), outputs, width, layers, options.kernel, channels)
+        return likelihoods.Raster(net, family, context=to_map)
