@@ -1,11 +1,15 @@
 """The distributions and divergences that ``torch.distributions`` lacks."""
 
+from .codes import CodeGrid, PointMass
 from .continuous_bernoulli import ContinuousBernoulli
 from .detach import detached
 from .discrete import OneHot, OneHotCategorical, StraightThroughBernoulli, StraightThroughCategorical
 from .divergence import closed_form_kl, kl_per_latent
+from .equal_mixture import EqualMixture
 from .flow import ForwardFlow, InverseFlow
 from .grid import BinnedCategorical, DiscretizedLogistic, UnitGrid
+from .joint import Joint
+from .kumaraswamy import Kumaraswamy
 from .lowrank import LowRankNormal
 from .mixture import NormalMixture
 from .normal import RowwiseNormal, diagonal_normal
@@ -13,19 +17,25 @@ from .raster import Raster
 from .scale import bounded_scale, unbounded_scale
 from .sequence import Sentences, Sequences
 from .sphere import PowerSpherical, UniformSphere, UnitSphere
+from .stick_breaking import falling_logits, stick_breaking
 from .student import StudentT
 from .support import same_space, space_of
 
 __all__ = [
     "BinnedCategorical",
+    "CodeGrid",
     "ContinuousBernoulli",
     "DiscretizedLogistic",
+    "EqualMixture",
     "ForwardFlow",
     "InverseFlow",
+    "Joint",
+    "Kumaraswamy",
     "LowRankNormal",
     "NormalMixture",
     "OneHot",
     "OneHotCategorical",
+    "PointMass",
     "PowerSpherical",
     "Raster",
     "RowwiseNormal",
@@ -41,8 +51,10 @@ __all__ = [
     "closed_form_kl",
     "detached",
     "diagonal_normal",
+    "falling_logits",
     "kl_per_latent",
     "same_space",
     "space_of",
+    "stick_breaking",
     "unbounded_scale",
 ]

@@ -6,6 +6,7 @@ from .binned import Categorical, DiscretizedLogistic
 from .binned_mixture import DiscretizedLogisticMixture
 from .continuous import ContinuousBernoulli, LogNormal, StudentT
 from .discrete import OneHotCategorical, StraightThroughBernoulli, StraightThroughCategorical
+from .features import FeatureLoadings, Kumaraswamy
 from .latent import LowRankNormal, NormalMixture, PowerSpherical
 from .normal import FullNormal, Normal
 from .scales import FixedScale, PerDimensionScale, PredictedScale, Scale, SharedScale
@@ -17,8 +18,10 @@ __all__ = [
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
     "Family",
+    "FeatureLoadings",
     "FixedScale",
     "FullNormal",
+    "Kumaraswamy",
     "LogNormal",
     "LowRankNormal",
     "Measure",

@@ -3,6 +3,8 @@
 from .amortized import Amortized
 from .flow import Flow
 from .local import Local
+from .quantised import Quantised
 from .refined import Refined
+from .sticks import OnSticks, Sticks
 
-__all__ = ["Amortized", "Flow", "Local", "Refined"]
+__all__ = ["Amortized", "Flow", "Local", "OnSticks", "Quantised", "Refined", "Sticks"]

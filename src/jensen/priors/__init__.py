@@ -1,19 +1,25 @@
 """Priors: modules whose forward returns p(z)."""
 
+from .codes import Codes
 from .discrete import Bernoulli, Categorical
 from .flow import Flow
 from .mixture import Mixture, VampPrior
 from .named import Named
 from .normal import StandardNormal
 from .sphere import UniformSphere
+from .sticks import IndianBuffet, StickBreaking, Sticks
 
 __all__ = [
     "Bernoulli",
     "Categorical",
+    "Codes",
     "Flow",
+    "IndianBuffet",
     "Mixture",
     "Named",
     "StandardNormal",
+    "StickBreaking",
+    "Sticks",
     "UniformSphere",
     "VampPrior",
 ]
