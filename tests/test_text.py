@@ -77,6 +77,8 @@ def test_samples_have_the_frequencies_of_their_probabilities(decoder):
 
 def test_the_mode_is_greedy_and_cold_samples_are_the_mode(decoder):
     z = torch.randn(3, 5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert not (Sequences(decoder, z, LENGTH).mode == UNKNOWN).any()
+    decoder.last.bias[UNKNOWN - 2] = -50.0
     p = Sequences(decoder, z, LENGTH)
     assert p.mode.shape == (3, 5, LENGTH)
     assert torch.equal(p.at_temperature(1e-4).sample(), p.mode) and torch.equal(p.mean, p.mode)

@@ -165,7 +165,7 @@ class Sequences(Distribution):
 
     @property
     def mode(self) -> Tensor:
-        """Greedy rows: at each step the likeliest token. They need not be the likeliest rows."""
+        """Greedy rows: at each step the likeliest token that is a known one. They need not be the likeliest rows."""
         return self._grow(self.batch_shape, None)
 
     @property
@@ -190,7 +190,7 @@ class Sequences(Distribution):
         for step in range(self.length):
             state = self.network.step(self.network.inputs(token) + context, state)
             logits = self._logits(state[0])
-            choice = logits.argmax(-1) if uniform is None else _inverse(logits, uniform.reshape(rows, -1)[:, step])
+            choice = _likeliest(logits) if uniform is None else _inverse(logits, uniform.reshape(rows, -1)[:, step])
             token = torch.where(done, _PAD, choice + _FIRST)
             grown[:, step] = token
             done = done | (token == _END)
@@ -202,6 +202,12 @@ class Sequences(Distribution):
 def _places(here: Tensor, first: int) -> tuple[Tensor, Tensor]:
     row, column = here.nonzero(as_tuple=True)
     return row, column + first
+
+
+def _likeliest(logits: Tensor) -> Tensor:
+    known = logits.clone()
+    known[:, _UNKNOWN - _FIRST] = -torch.inf
+    return known.argmax(-1)
 
 
 def _inverse(logits: Tensor, uniform: Tensor) -> Tensor:

@@ -1,0 +1,190 @@
+"""Sentences of Common Voice: a language model, the same network with latents, and what keeps these from collapsing.
+
+Each model is fitted to the same rows with the same networks, and scored on the same test rows; differences to the
+language model are paired over them.
+
+References: Bowman et al. (2016), Generating sentences from a continuous space. He et al. (2019), Lagging inference
+networks and posterior collapse in variational autoencoders. Li et al. (2019), A surprisingly effective fix for deep
+latent variable modeling of text.
+
+Run with: python -m benchmarks.sentences, or with --quick for a short look that records nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import jensen
+from benchmarks.record import ROOT, record, write_table
+from jensen.data import open_source
+from jensen.files import read_tensors
+from jensen.noise import mix
+from jensen.numbers import mean_and_se
+
+DATA = "common-voice-en-sentences"
+NETWORK: dict[str, Any] = {"vocabulary": 5000, "embedding": 128, "units": 256, "batch_size": 128, "epochs": 25.0}
+QUICK: dict[str, Any] = {"vocabulary": 300, "embedding": 16, "units": 32, "batch_size": 64, "epochs": 2.0}
+BASELINE = "language model"
+MODELS: dict[str, dict[str, Any]] = {
+    BASELINE: {"model": "language-model"},
+    "language model, word dropout": {"model": "language-model", "word_dropout": 0.25},
+    "no cure": {"model": "sentence-vae", "kl_warmup": 0, "word_dropout": 0.0},
+    "annealing and word dropout": {"model": "sentence-vae", "annealing": "sigmoid", "word_dropout": 0.25},
+    "free bits": {"model": "sentence-vae", "free_bits_total": 6.0, "word_dropout": 0.0},
+    "free bits and word dropout": {"model": "sentence-vae", "free_bits_total": 6.0, "word_dropout": 0.25},
+    "aggressive inference": {"model": "sentence-vae", "word_dropout": 0.0, "aggressive": 1000},
+}
+_LITTLE: dict[str, Any] = {"aggressive": 5, "free_bits_total": 0.05}
+PAIRS = (
+    ("He tried the latch.", "I was talking about you, Emily."),
+    ("What do you want?", "The boy went back to the city."),
+    ("She was very happy.", "There was nothing else to do."),
+)
+_ABOUT = """
+Rows are {rows:,} sentences of Common Voice (CC0), shuffled and split by content 80/10/10, as words of a vocabulary of
+{vocabulary:,}; the networks are LSTMs of {units} units. The log p(x) of a language model is exact; of the others the
+table has the importance-weighted bound, which can only make them look worse. Gains are over the language model, paired
+over the test rows. Where the KL is near zero the posterior has collapsed, and z says nothing about x. Without a cure
+`jensen check` says: "{verdict}"
+"""
+
+
+def sentences(count: int, seed: int) -> list[str]:
+    """The sentences of the data in an order of their own, since the file is alphabetical."""
+    found = open_source(DATA).rows
+    order = np.random.default_rng(mix(seed, "sentences") % 2**32).permutation(len(found))
+    return [str(found[i]) for i in order[:count]]
+
+
+def measure(name: str, path: Path, folder: Path, samples: int, options: dict[str, Any]) -> dict[str, Any]:
+    """One fit, its numbers, and what the model writes."""
+    run = jensen.fit(path, out=folder / name.replace(" ", "-"), samples=samples, **options)
+    model, result = run.model, run.result
+    found = {
+        "name": name,
+        "options": options,
+        "steps": result["steps"],
+        "seconds": result["seconds"],
+        "log_likelihood": result["test"]["log_likelihood"],
+        "elbo": result["test"].get("elbo"),
+        "perplexity": result["test"]["perplexity"],
+        "kl": result["kl"],
+        "active": result["active_latents"],
+        "baselines": result["baselines"],
+        "samples": model.sample(8, seed=0),
+        "scores": read_tensors(run.path / "scores.safetensors")["log_likelihood"],
+    }
+    if model.vae.latent_size:
+        rows = jensen.run.reopen(run.path).user_rows("test")
+        page = jensen.check(model, rows, rows=100, samples=100, parts=("use",))
+        found["faults"] = [str(finding) for finding in page.findings if finding.kind == "fault"]
+        found["interpolations"] = [model.interpolate(a, b, steps=6) for a, b in PAIRS]
+        found["reconstructions"] = list(zip(rows[:6].tolist(), model.reconstruct(rows[:6].tolist()), strict=True))
+    return found
+
+
+def compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with their differences to the language model, paired over the test rows."""
+    own = next(row["scores"] for row in rows if row["name"] == BASELINE)
+    return [
+        {**{key: row[key] for key in row if key != "scores"}, "difference": mean_and_se(row["scores"] - own)}
+        for row in rows
+    ]
+
+
+def shape(rows: list[dict[str, Any]]) -> dict[str, bool]:
+    """Whether the table has the shape that the papers report."""
+    by = {row["name"]: row for row in rows}
+    cured = [row for row in rows if row["kl"] is not None and row["kl"] > 2 and row["name"] != "no cure"]
+    return {
+        "without a cure the KL vanishes": by["no cure"]["kl"] < 0.1,
+        "the collapse is diagnosed": any("ignores z" in text for text in by["no cure"]["faults"]),
+        "with one the KL is above 2 nats": bool(cured),
+        "and the model is better than the language model": any(
+            row["difference"][0] > 2 * row["difference"][1] for row in cured
+        ),
+    }
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """One row of the table."""
+    number, (difference, error) = row["log_likelihood"], row["difference"]
+    sign = "=" if number["kind"] == "exact" else "≤"
+    return [
+        row["name"],
+        f"{sign} {-number['mean']:.2f} ± {number['se']:.2f}",
+        f"{sign} {row['perplexity']:.1f}",
+        "–" if row["name"] == BASELINE else f"{difference:+.2f} ± {error:.2f}",
+        "–" if row["kl"] is None else f"{row['kl']:.2f}",
+        "–" if row["active"] is None else str(row["active"]),
+        f"{row['seconds']:.0f}",
+    ]
+
+
+def write_docs(result: dict[str, Any]) -> None:
+    """Writes docs/sentences.md: the table, then what the models write."""
+    rows = result["rows"]
+    verdict = next((text for row in rows if row["name"] == "no cure" for text in row["faults"]), "no fault found")
+    table = [cells(row) for row in rows]
+    for name, found in rows[0]["baselines"].items():
+        number, gain = f"= {-found['mean']:.2f} ± {found['se']:.2f}", -found["difference"]
+        table.append([name, number, "–", f"{gain:+.2f} ± {found['difference_se']:.2f}", "–", "–", "–"])
+    header = ["model", "−log p(x), nats", "perplexity", "gain, nats", "KL, nats", "active", "s"]
+    about = _ABOUT.format(rows=result["count"], verdict=verdict, **result["network"]).strip()
+    write_table("sentences", "Sentences", about, header, table, "python -m benchmarks.sentences")
+    path = ROOT / "docs" / "sentences.md"
+    path.write_text(path.read_text(encoding="utf-8") + written(result), encoding="utf-8")
+
+
+def written(result: dict[str, Any]) -> str:
+    """Which claims hold, and what the models write, as Markdown."""
+    lines = [
+        "",
+        "What the papers report: " + "; ".join(f"{a}: {'yes' if b else 'no'}" for a, b in result["shape"].items()),
+    ]
+    for row in result["rows"]:
+        lines += ["", f"## {row['name'].capitalize()}", "", "Drawn from the model:", ""]
+        lines += [f"- {text}" for text in row["samples"]]
+        if "interpolations" in row:
+            lines += ["", "Between two sentences, greedily decoded on the straight line between their codes:", ""]
+            for (first, second), between in zip(PAIRS, row["interpolations"], strict=True):
+                lines += [f"*{first}*", "", *[f"- {text}" for text in between], "", f"*{second}*", ""]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a short look that records nothing")
+    parser.add_argument("--rows", type=int, default=20_000, help="how many sentences")
+    parser.add_argument("--samples", type=int, default=100, help="K of the bound")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    count, samples = (600, 4) if arguments.quick else (arguments.rows, arguments.samples)
+    network = QUICK if arguments.quick else NETWORK
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / f"common-voice-{count}.txt"
+        path.write_text("\n".join(sentences(count, arguments.seed)), encoding="utf-8")
+        for title, options in MODELS.items():
+            every = {**network, **options, "seed": arguments.seed}
+            if arguments.quick:
+                every |= {name: value for name, value in _LITTLE.items() if name in options}
+            rows.append(measure(title, path, Path(name), samples, every))
+            print(title, rows[-1]["log_likelihood"]["mean"], rows[-1]["kl"], rows[-1]["seconds"], flush=True)
+    rows = compared(rows)
+    result = {"count": count, "samples": samples, "network": network, "rows": rows}
+    if arguments.quick:
+        print(written({**result, "shape": shape(rows)}))
+        return
+    result["shape"] = shape(rows)
+    record("sentences", result)
+    write_docs(result)
+
+
+if __name__ == "__main__":
+    main()
