@@ -159,10 +159,13 @@ def main() -> None:
     )
     about = (
         f"Signal-to-noise ratio of the gradient with {', '.join(map(str, SAMPLES))} samples, and the slope of its "
-        f"logarithm against that of K ({SIZE} latents, {ROWS} rows, {options.repeats} gradients each). The picture shows the "
-        f"variance of three gradients of the ELBO of a linear-Gaussian model, with q the true posterior but for its scale. "
+        f"logarithm against that of K ({SIZE} latents, {ROWS} rows, {options.repeats} gradients each). The picture "
+        f"shows the "
+        f"variance of three gradients of the ELBO of a linear-Gaussian model, with q the true posterior but for its "
+        f"scale. "
         f"Where q is exact, sticking the landing has the variance {min(r['sticking'] for r in variances):.2g}; it is "
-        f"noisier than the sampled gradient where q is narrower than {found['sampled']:.2f} of the true scale, and than the "
+        f"noisier than the sampled gradient where q is narrower than {found['sampled']:.2f} of the true scale, and "
+        f"than the "
         f"closed-form one below {found['closed form']:.2f}.\n\n![variance against scale](pictures/gradients.png)"
     )
     table = [

@@ -1,4 +1,4 @@
-"""Trains by the ELBO and by the importance-weighted bound, and evaluates both by four evaluators, as Nowozin (2018) did.
+"""Trains by the ELBO and by the importance-weighted bound, and evaluates both four ways, as Nowozin (2018) did.
 
 Dynamic MNIST, two hidden layers of 300, 40 latents, K = 32. The published values come from thousands of epochs; what a
 short training shows is their order.
@@ -85,7 +85,8 @@ def main() -> None:
     holds = "; ".join(f"{what}: {'yes' if kept else 'NO'}" for what, kept in order.items())
     about = (
         f"Models of {options.data} trained for {options.epochs:g} epochs by one objective (rows) and evaluated on all "
-        f"test rows by four (columns), nats/example, K = {K}. The jackknife gives estimates, not bounds. {holds}. Published "
+        f"test rows by four (columns), nats/example, K = {K}. The jackknife gives estimates, not bounds. {holds}. "
+        f"Published "
         "values: Nowozin (2018), dynamic MNIST, thousands of epochs."
     )
     write_table(
