@@ -116,6 +116,14 @@ MODELS: Mapping[str, Entry] = {
             _ANY,
         ),
         Entry(
+            "stick-breaking-vae",
+            "stick_breaking",
+            "StickBreakingOptions",
+            "codes that are weights of a Dirichlet process, most of them near zero",
+            "Nalisnick, Smyth 2017",
+            _ANY,
+        ),
+        Entry(
             "wae-mmd",
             "wae",
             "WAEOptions",

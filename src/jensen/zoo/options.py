@@ -361,6 +361,20 @@ class LadderOptions(LikelihoodOptions, DivergenceOptions):
         return value
 
 
+class StickBreakingOptions(DenseOptions, LikelihoodOptions, DivergenceOptions):
+    """Options of ``stick-breaking-vae``."""
+
+    model: str = "stick-breaking-vae"
+    alpha: Positive = Field(default=5.0, description="The concentration α: the larger, the more pieces matter.")
+    kl_terms: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000,
+        description="The number of terms of the series in the KL, as published 10, which leaves some of it out; by "
+        "default it is computed whole.",
+    )
+
+
 class WAEOptions(DenseOptions, LikelihoodOptions):
     """Options of ``wae-mmd``."""
 

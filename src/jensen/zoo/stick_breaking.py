@@ -1,0 +1,32 @@
+"""``stick-breaking-vae``."""
+
+from __future__ import annotations
+
+import math
+
+from .. import families, priors
+from ..conditional import Conditional
+from ..model import VAE
+from .entry import Built, Context
+from .pieces import elbo, latent_count, likelihood_family, networks_for
+
+__all__ = ["build"]
+
+
+def build(context: Context) -> Built:
+    r"""A variational autoencoder whose code is a stick broken into pieces, the weights of a Dirichlet process.
+
+    References:
+        Nalisnick, Smyth (2017), Stick-breaking variational autoencoders.
+    """
+    options = context.options
+    family, sticks = likelihood_family(context), latent_count(context)
+    networks = networks_for(context, sticks)
+    context.chose("prior", f"{sticks} sticks, Beta(1, {options.alpha:g})", "of this model", "--latents, --alpha")
+    context.chose("posterior", "Kumaraswamy for each stick", "of this model", "--model")
+    pieces = families.Kumaraswamy(sticks, options.kl_terms)
+    posterior = Conditional(networks.encoder(2 * sticks), pieces, event_dims=len(context.schema.event_shape))
+    outputs = sum(math.prod(shape) for shape in family.parameter_shapes)
+    likelihood = Conditional(networks.decoder(sticks + 1, outputs), family)
+    prior = priors.StickBreaking(sticks, options.alpha)
+    return Built(VAE(prior, likelihood, posterior), elbo(context), compiles=False)
