@@ -9,6 +9,7 @@ Run with: python -m benchmarks.jackknife [mnist] [--epochs 20] [--hidden 300,300
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import tempfile
 from pathlib import Path
@@ -49,7 +50,7 @@ def ordered(rows: dict[str, dict[str, Any]]) -> dict[str, bool]:
     along = all(
         rows[model][a]["mean"] < rows[model][b]["mean"]
         for model in rows
-        for a, b in zip(names, names[1:], strict=False)
+        for a, b in itertools.pairwise(names)
     )
     return {
         "each evaluator above the one before": along,
