@@ -2,5 +2,6 @@
 
 from .raster import Raster, input_channels
 from .sequence import Sequence
+from .weights import SampledWeights
 
-__all__ = ["Raster", "Sequence", "input_channels"]
+__all__ = ["Raster", "SampledWeights", "Sequence", "input_channels"]

@@ -2,7 +2,8 @@
 
 from .autoencoder import Autoencoder
 from .explicit import Explicit
+from .shared import SharedVAE
 from .topdown import Rung, TopDown
 from .vae import VAE
 
-__all__ = ["VAE", "Autoencoder", "Explicit", "Rung", "TopDown"]
+__all__ = ["VAE", "Autoencoder", "Explicit", "Rung", "SharedVAE", "TopDown"]

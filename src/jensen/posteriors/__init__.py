@@ -6,5 +6,6 @@ from .local import Local
 from .quantised import Quantised
 from .refined import Refined
 from .sticks import OnSticks, Sticks
+from .weights import Weights
 
-__all__ = ["Amortized", "Flow", "Local", "OnSticks", "Quantised", "Refined", "Sticks"]
+__all__ = ["Amortized", "Flow", "Local", "OnSticks", "Quantised", "Refined", "Sticks", "Weights"]

@@ -8,6 +8,7 @@ from .named import Named
 from .normal import StandardNormal
 from .sphere import UniformSphere
 from .sticks import IndianBuffet, StickBreaking, Sticks
+from .weights import Weights
 
 __all__ = [
     "Bernoulli",
@@ -22,4 +23,5 @@ __all__ = [
     "Sticks",
     "UniformSphere",
     "VampPrior",
+    "Weights",
 ]
