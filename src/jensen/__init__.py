@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         train,
         zoo,
     )
-    from .conditional import Conditional
+    from .conditional import Conditional, Conditioned
     from .diagnose import check
     from .errors import JensenError
     from .evaluation import elbo, log_likelihood
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "Conditional": "conditional",
+    "Conditioned": "conditional",
     "Evaluation": "fitted",
     "Fitted": "fitted",
     "JensenError": "errors",

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from .errors import ShapeError, SupportError
+from .errors import JensenError, ShapeError, SupportError
 from .families import Family, Measure
 from .roles import Given
 from .spec import declared
 
-__all__ = ["Conditional", "LowPrecision", "distribution_at"]
+__all__ = ["Conditional", "Conditioned", "LowPrecision", "condition_of", "distribution_at"]
 
 
 class LowPrecision(nn.Module):
@@ -84,7 +84,7 @@ class Conditional(LowPrecision):
     def raw(self, inputs: Tensor, given: Given | None = None) -> Tensor:
         r"""The unconstrained parameters of the distribution, one after the other, shape (\*, P)."""
         batch = inputs.shape[: inputs.ndim - self.event_dims]
-        raw: Tensor = self.computed(self.net, inputs.reshape(-1, *inputs.shape[inputs.ndim - self.event_dims :]))
+        raw: Tensor = self.computed(self.net, self._network_inputs(inputs, given))
         if raw.shape[-1] != sum(self._sizes) or raw.ndim != 2:
             name = type(self.family).__name__
             raise ShapeError(
@@ -92,6 +92,10 @@ class Conditional(LowPrecision):
                 f"{self.family.event_shape}, shape (N, {sum(self._sizes)}); got {tuple(raw.shape)}."
             )
         return raw.reshape((*batch, raw.shape[-1]))
+
+    def _network_inputs(self, inputs: Tensor, given: Given | None) -> Tensor:
+        """All batch dimensions as one."""
+        return inputs.reshape(-1, *inputs.shape[inputs.ndim - self.event_dims :])
 
     def check(self, x: Tensor) -> None:
         """Checks that data have the family's event shape and lie in its support.
@@ -112,6 +116,68 @@ class Conditional(LowPrecision):
                 f"position {where[1:]} ({int(bad.sum())} of {x.numel()} values do not fit; they range from {low:g} to "
                 f"{high:g}). Choose another likelihood, or binarise or rescale the data."
             )
+
+
+def condition_of(given: Given | None, size: int) -> Tensor:
+    """The condition that is given, shape (B, C).
+
+    Raises:
+        JensenError: If there is none.
+        ShapeError: If it has another number of values.
+    """
+    if given is None or given.condition is None:
+        raise JensenError(
+            "this model is conditioned on labels, and none are given: what it says of a row holds given the label of "
+            "that row. Pass labels=, or given=Given(condition=...) to the model itself."
+        )
+    if given.condition.shape[-1] != size:
+        raise ShapeError(f"expected a condition of {size} values; got shape {tuple(given.condition.shape)}.")
+    return given.condition
+
+
+@declared("Conditioned")
+class Conditioned(Conditional):
+    r"""A :class:`Conditional` that sees the condition too, :math:`p(y | c, \text{condition})`.
+
+    The condition stands beside the input, which is flattened; beside an image it is one constant map for each value,
+    after the channels.
+
+    References:
+        Sohn, Lee, Yan (2015), Learning structured output representation using deep conditional generative models.
+
+    Arguments:
+        net: A module from (N, D + C), or from (N, H, W, channels + C), to (N, P).
+        family: The family.
+        conditions: The number C of values of a condition.
+        event_dims: The number of dimensions of one input.
+        maps: Whether inputs are images, of shape (H, W) or (H, W, channels), and stay so.
+
+    Raises:
+        JensenError: When used, if no condition is given.
+        ShapeError: When used, if it is of another size.
+
+    Example:
+        >>> from jensen import families, nets
+        >>> decoder = Conditioned(nets.mlp(2 + 3, 6), families.Bernoulli(6), conditions=3)
+        >>> decoder(torch.zeros(7, 5, 2), Given(condition=torch.eye(3)[[0, 1, 2, 0, 1]])).batch_shape
+        torch.Size([7, 5])
+    """
+
+    def __init__(
+        self, net: nn.Module, family: Family, conditions: int, event_dims: int = 1, *, maps: bool = False
+    ) -> None:
+        super().__init__(net, family, event_dims)
+        self.conditions, self.maps = conditions, maps
+
+    def _network_inputs(self, inputs: Tensor, given: Given | None) -> Tensor:
+        condition = condition_of(given, self.conditions).to(inputs.dtype)
+        batch, event = inputs.shape[: inputs.ndim - self.event_dims], inputs.shape[inputs.ndim - self.event_dims :]
+        beside = condition.expand(*batch, self.conditions).reshape(-1, self.conditions)
+        flat = inputs.reshape(-1, *event)
+        if not self.maps:
+            return torch.cat([flat.flatten(1), beside], 1)
+        image = flat[..., None] if len(event) == 2 else flat
+        return torch.cat([image, beside[:, None, None].expand(*image.shape[:3], self.conditions)], -1)
 
 
 def distribution_at(family: Family, raw: Tensor) -> Distribution:

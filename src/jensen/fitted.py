@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast, overload
 
@@ -13,7 +14,8 @@ import torch
 from torch import Tensor
 
 from .data import Schema, Source, open_source, tell_skipped
-from .errors import DataError, OptionError
+from .data.labels import condition_on, label_numbers
+from .errors import DataError, JensenError, OptionError
 from .evaluation import (
     Bounds,
     Latents,
@@ -28,6 +30,7 @@ from .evaluation import (
     summarise,
 )
 from .noise import seeded
+from .roles import Given
 
 __all__ = ["Evaluation", "Fitted", "evaluate", "score"]
 
@@ -91,6 +94,7 @@ class Fitted:
         vae: The model.
         schema: What a row is; None for a model of raw model values.
         protocol: How the data were split and binarised.
+        label_names: The names of the labels of the data.
 
     Example:
         >>> from jensen import testing
@@ -99,10 +103,13 @@ class Fitted:
         torch.Size([4, 2])
     """
 
-    def __init__(self, vae: Any, schema: Schema | None = None, protocol: str = "") -> None:
+    def __init__(
+        self, vae: Any, schema: Schema | None = None, protocol: str = "", label_names: Sequence[str] = ()
+    ) -> None:
         self.vae = vae.eval()
         self.schema = schema
         self.protocol = protocol or (schema.protocol if schema else "")
+        self.label_names = tuple(label_names)
 
     def read(self, path: PathLike) -> Source:
         """Opens a file, a folder or a name as rows for this model: images are made to the size and colours of its own.
@@ -147,58 +154,91 @@ class Fitted:
             values = values[:, None]
         return self.schema.model_values(values)
 
+    def given(self, labels: Any, count: int) -> Given | None:
+        """What a model that is conditioned on labels is given beside rows.
+
+        Arguments:
+            labels: The label of each row, or one for all: numbers from 0, or names.
+            count: The number of rows.
+
+        Raises:
+            JensenError: If the model needs labels and there are none, or needs none and there are some.
+            DataError: If one is no label, or there are not as many as rows.
+        """
+        classes = int(getattr(self.vae, "conditions", 0))
+        if labels is None:
+            return None
+        if not classes:
+            raise JensenError("this model is not conditioned on labels. Leave them out.")
+        several = [labels] * count if isinstance(labels, str | int) else labels
+        numbers = label_numbers(several, self.label_names, classes)
+        if len(numbers) != count:
+            raise DataError(f"got {len(numbers)} labels for {count} rows; give one for each.")
+        return condition_on(numbers, classes)
+
     def _like(self, result: np.ndarray[Any, Any] | Tensor, x: object) -> Any:
         if isinstance(x, Tensor):
             return result if isinstance(result, Tensor) else torch.from_numpy(result)
         return result.numpy() if isinstance(result, Tensor) else result
 
     @overload
-    def embed(self, x: Rows) -> Rows: ...
+    def embed(self, x: Rows, *, labels: Any = None) -> Rows: ...
 
     @overload
-    def embed(self, x: PathLike | list[str]) -> Array: ...
+    def embed(self, x: PathLike | list[str], *, labels: Any = None) -> Array: ...
 
-    def embed(self, x: Any) -> Any:
+    def embed(self, x: Any, *, labels: Any = None) -> Any:
         r"""The posterior mean of each row, shape (N, Z): deterministic, and the same in any batch, bit for bit.
 
         Arguments:
             x: Rows in the user's units, shape (N, \*X), as an array or a tensor; the result is of the same type. Or a
                 path as in :meth:`read`.
+            labels: The label of each row, for a model that is conditioned on them.
         """
-        rows = self._checked(x)
+        rows, given = self._checked(x, labels)
+        device = device_of(self.vae)
+
+        def means(part: Tensor, known: Given | None = None) -> Tensor:
+            codes: Tensor = self.vae.embed(part.to(device), None if known is None else known.to(device))
+            return codes.cpu()
+
         with evaluation_mode(self.vae):
-            codes = in_chunks(lambda part: self.vae.embed(part.to(device_of(self.vae))).cpu(), rows)
+            codes = in_chunks(means, rows, given)
         return self._like(codes.clone(), x)
 
-    def _checked(self, x: Any) -> Tensor:
+    def _checked(self, x: Any, labels: Any) -> tuple[Tensor, Given | None]:
         rows = self.model_values(x)
-        check_data(self.vae, rows)
-        return rows
+        given = self.given(labels, len(rows))
+        check_data(self.vae, rows, given)
+        return rows, given
 
     @overload
-    def reconstruct(self, x: Rows) -> Rows: ...
+    def reconstruct(self, x: Rows, *, labels: Any = None) -> Rows: ...
 
     @overload
-    def reconstruct(self, x: PathLike) -> Array: ...
+    def reconstruct(self, x: PathLike, *, labels: Any = None) -> Array: ...
 
     @overload
     def reconstruct(self, x: list[str]) -> list[str]: ...
 
-    def reconstruct(self, x: Any) -> Any:
+    def reconstruct(self, x: Any, *, labels: Any = None) -> Any:
         r"""The mean of :math:`p(x|z)` at the posterior mean of z, in the user's units, as floats.
 
         Arguments:
             x: Rows in the user's units, shape (N, \*X), or a path as in :meth:`read`.
+            labels: The label of each row, for a model that is conditioned on them.
         """
-        rows = self._checked(x)
+        rows, given = self._checked(x, labels)
+        device = device_of(self.vae)
 
-        def mean(part: Tensor) -> Tensor:
-            z = self.vae.embed(part.to(device_of(self.vae)))
-            decoded: Tensor = self.vae.decode(z).mean.cpu()
+        def mean(part: Tensor, known: Given | None = None) -> Tensor:
+            known = None if known is None else known.to(device)
+            z = self.vae.embed(part.to(device), known)
+            decoded: Tensor = self.vae.decode(z, known).mean.cpu()
             return decoded
 
         with evaluation_mode(self.vae):
-            means = in_chunks(mean, rows).clone()
+            means = in_chunks(mean, rows, given).clone()
         return self._like(means if self.schema is None else self._user_values(means, exact=False), x)
 
     def _user_values(self, x: Tensor, *, exact: bool) -> Any:
@@ -229,7 +269,15 @@ class Fitted:
             means = in_chunks(lambda part: self.vae.decode(part.to(device_of(self.vae))).mean.cpu(), line).clone()
         return means.numpy() if self.schema is None else self._user_values(means, exact=False)
 
-    def sample(self, n: int, *, seed: int | None = None, mean: bool = False, temperature: float = 1.0) -> Any:
+    def sample(
+        self,
+        n: int,
+        *,
+        seed: int | None = None,
+        mean: bool = False,
+        temperature: float = 1.0,
+        label: Any = None,
+    ) -> Any:
         r"""Rows drawn from the model, in the user's units; sentences as a list.
 
         Arguments:
@@ -238,6 +286,8 @@ class Fitted:
             mean: Return the mean of :math:`p(x|z)` for each drawn z instead of a draw of x; for sentences, the greedy
                 one.
             temperature: For sentences, what the logits of each token are divided by; below 1 for sharper choices.
+            label: The label of the rows, or one for each, for a model that is conditioned on labels; without it each
+                label is as likely as any other.
 
         Raises:
             OptionError: If ``n`` or the temperature is not positive, or the model has no use for a temperature.
@@ -245,8 +295,11 @@ class Fitted:
         if n < 1:
             raise OptionError(f"sample needs a positive number of rows; got n={n}.")
         chosen = int(torch.randint(2**62, ())) if seed is None else seed
+        classes = int(getattr(self.vae, "conditions", 0))
         with evaluation_mode(self.vae), seeded(chosen, "sample"):
-            x = (self.vae.sample(n, mean=mean) if temperature == 1 else self._tempered(n, temperature)).clone()
+            given = self.given(torch.randint(classes, (n,)) if classes and label is None else label, n)
+            known = () if given is None else (given.to(device_of(self.vae)),)
+            x = (self.vae.sample(n, *known, mean=mean) if temperature == 1 else self._tempered(n, temperature)).clone()
         return x.cpu().numpy() if self.schema is None else self._user_values(x, exact=not mean)
 
     def _tempered(self, n: int, temperature: float) -> Tensor:
@@ -260,24 +313,28 @@ class Fitted:
         return drawn
 
     @overload
-    def log_likelihood(self, x: Rows, *, k: int = 1000, seed: int = 0) -> Rows: ...
+    def log_likelihood(self, x: Rows, *, k: int = 1000, seed: int = 0, labels: Any = None) -> Rows: ...
 
     @overload
-    def log_likelihood(self, x: PathLike | list[str], *, k: int = 1000, seed: int = 0) -> Array: ...
+    def log_likelihood(self, x: PathLike | list[str], *, k: int = 1000, seed: int = 0, labels: Any = None) -> Array: ...
 
-    def log_likelihood(self, x: Any, *, k: int = 1000, seed: int = 0) -> Any:
+    def log_likelihood(self, x: Any, *, k: int = 1000, seed: int = 0, labels: Any = None) -> Any:
         r"""A lower bound on log p(x) of each row from K samples, nats, shape (N,), for the user's units.
 
         Arguments:
             x: Rows in the user's units, shape (N, \*X), or a path as in :meth:`read`.
             k: The number of samples K.
             seed: The seed of the noise.
+            labels: The label of each row, for a model that is conditioned on them: the bound is then on log p(x|label).
         """
         jacobian = 0.0 if self.schema is None else self.schema.log_jacobian
-        return self._like(bounds(self.vae, self.model_values(x), k=k, seed=seed).log_likelihood + jacobian, x)
+        rows, given = self._checked(x, labels)
+        return self._like(bounds(self.vae, rows, k=k, seed=seed, given=given).log_likelihood + jacobian, x)
 
 
-def evaluate(model: Any, x: Any, *, k: int = 1000, seed: int = 0, split: str = "test") -> Evaluation:
+def evaluate(
+    model: Any, x: Any, *, k: int = 1000, seed: int = 0, split: str = "test", labels: Any = None
+) -> Evaluation:
     r"""Bounds on log p(x) of held-out rows, with their errors.
 
     Arguments:
@@ -286,6 +343,7 @@ def evaluate(model: Any, x: Any, *, k: int = 1000, seed: int = 0, split: str = "
         k: The number of samples K of the log-mean-exp bound.
         seed: The seed of the noise.
         split: What the rows are, for the result.
+        labels: The label of each row, for a model that is conditioned on them.
 
     Example:
         >>> from jensen import testing
@@ -294,12 +352,13 @@ def evaluate(model: Any, x: Any, *, k: int = 1000, seed: int = 0, split: str = "
         'lower'
     """
     fitted = model if isinstance(model, Fitted) else Fitted(model)
-    return score(fitted, fitted.model_values(x), k=k, seed=seed, split=split)
+    rows = fitted.model_values(x)
+    return score(fitted, rows, k=k, seed=seed, split=split, given=fitted.given(labels, len(rows)))
 
 
-def score(fitted: Fitted, rows: Tensor, *, k: int, seed: int, split: str) -> Evaluation:
+def score(fitted: Fitted, rows: Tensor, *, k: int, seed: int, split: str, given: Given | None = None) -> Evaluation:
     """The evaluation of rows that are model values already."""
-    scores = bounds(fitted.vae, rows, k=k, seed=seed)
+    scores = bounds(fitted.vae, rows, k=k, seed=seed, given=given)
     measure: Literal["mass", "density"] = getattr(fitted.vae.likelihood, "measure", "density")
     jacobian = 0.0 if fitted.schema is None else fitted.schema.log_jacobian
     labels = {"measure": measure, "split": split, "protocol": fitted.protocol, **kind_of(fitted.vae, scores)}
@@ -309,4 +368,4 @@ def score(fitted: Fitted, rows: Tensor, *, k: int, seed: int, split: str) -> Eva
     perplexity = None
     if fitted.schema is not None and fitted.schema.kind == "tokens":
         bits, perplexity = None, math.exp(-log_likelihood.mean * len(rows) / int((rows != 0).sum()))
-    return Evaluation(elbo, log_likelihood, bits, latents(fitted.vae, rows), scores, perplexity)
+    return Evaluation(elbo, log_likelihood, bits, latents(fitted.vae, rows, given), scores, perplexity)

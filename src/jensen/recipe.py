@@ -81,6 +81,7 @@ def choose(
     *,
     scored: int = 0,
     timed: Callable[[Plan], Pace] | None = None,
+    classes: int = 0,
 ) -> Plan:
     """Chooses what to train.
 
@@ -91,11 +92,12 @@ def choose(
         model: The user's own model, if the choice is not to be ours.
         scored: The number of rows that are scored at the end.
         timed: Measures the pace of a plan, for a time budget.
+        classes: The number of different labels of the rows; 0 where they have none.
 
     Raises:
         OptionError: If options contradict the data, the model or one another.
     """
-    context = Context(schema, count, options)
+    context = Context(schema, count, options, classes=classes)
     built = _own_model(model, context) if model is not None else entry_of(options.model).build(context)
     device = find_device(options.device)
     _check_lengths(options)

@@ -61,7 +61,8 @@ def save(model: Any, path: str | Path) -> Path:
     write_tensors(folder / "model.safetensors", fitted.vae.state_dict())
     if fitted.schema is not None:
         data = {"format": FORMAT, "protocol": fitted.protocol, "schema": fitted.schema.model_dump(mode="json")}
-        write_json(folder / "data.json", data)
+        labels = {"labels": {"names": list(fitted.label_names)}} if fitted.label_names else {}
+        write_json(folder / "data.json", data | labels)
     return folder
 
 
@@ -116,11 +117,19 @@ def _dtype(model: nn.Module) -> torch.dtype:
 def _seeded_draw(model: Any) -> tuple[Tensor, ...]:
     try:
         with evaluation_mode(model), seeded(0, "verify"):
-            x = model.sample(2) if evidence_of(model) != "none" else _decoded(model)
-            draw = model.draw(x, Given(index=torch.zeros(2, dtype=torch.long, device=x.device)))
+            given = _some_given(model)
+            x = model.sample(2, given) if evidence_of(model) != "none" else _decoded(model)
+            draw = model.draw(x, given)
             return x, draw.log_weight, draw.log_likelihood
     except RuntimeError as error:
         raise SpecError(f"the model cannot be saved: it cannot draw from itself: {error}") from error
+
+
+def _some_given(model: Any) -> Given:
+    """Something that may be known beside two rows."""
+    device, size = device_of(model), getattr(model, "conditions", 0)
+    condition = torch.eye(max(2, size), dtype=_dtype(model), device=device)[:2, :size] if size else None
+    return Given(condition=condition, index=torch.zeros(2, dtype=torch.long, device=device))
 
 
 def _decoded(model: Any) -> Tensor:
@@ -159,8 +168,10 @@ def load(path: str | Path, *, modules: Mapping[str, Callable[..., Any]] | None =
         vae.load_state_dict(state)
     except RuntimeError as error:
         raise SpecError(f"the tensors in {folder} do not fit its description: {error}") from error
-    schema, protocol = _read_schema(folder / "data.json") if (folder / "data.json").exists() else (None, "")
-    return Fitted(vae, schema, protocol)
+    if not (folder / "data.json").exists():
+        return Fitted(vae)
+    schema, protocol, label_names = _read_schema(folder / "data.json")
+    return Fitted(vae, schema, protocol, label_names)
 
 
 class Config(BaseModel):
@@ -210,9 +221,10 @@ def rebuild(folder: Path, document: object, modules: Mapping[str, Callable[..., 
         return build(parse(document), read_tensors(path) if path.exists() else {}, {**own, **(modules or {})})
 
 
-def _read_schema(path: Path) -> tuple[Schema, str]:
+def _read_schema(path: Path) -> tuple[Schema, str, list[str]]:
     document = read_json(path)
     try:
-        return Schema.model_validate(document["schema"]), str(document["protocol"])
-    except (ValidationError, KeyError, TypeError) as error:
+        names = [str(name) for name in document.get("labels", {}).get("names", [])]
+        return Schema.model_validate(document["schema"]), str(document["protocol"]), names
+    except (ValidationError, KeyError, TypeError, AttributeError) as error:
         raise FileFormatError(f"{path} does not describe data: {error}") from error

@@ -26,6 +26,7 @@ def sample(
     seed: Whole = 0,
     mean: Annotated[Flag, Parameter(name=["--mean", "--greedy"])] = False,
     temperature: float = 1.0,
+    label: str | None = None,
     json: Flag = False,
 ) -> None:
     """Draw new rows from a run's model.
@@ -45,6 +46,8 @@ def sample(
         Show the mean of p(x|z) for each drawn z instead of a draw of x; of sentences the greedy one.
     temperature
         For sentences, what the logits of each token are divided by: below 1 for sharper choices.
+    label
+        The label of the rows, by its name or its number, for a model of rows given their label; by default any.
     json
         Print what was written as one JSON object on stdout.
     """
@@ -55,7 +58,8 @@ def sample(
         raise OptionError(f"-n must lie between 1 and 1000000; got {n}.")
     target = None if out is None else to_target(out)
     fitted = load(run)
-    rows = fitted.sample(n, seed=seed, mean=mean, temperature=temperature)
+    chosen = int(label) if label is not None and label not in fitted.label_names and label.isdecimal() else label
+    rows = fitted.sample(n, seed=seed, mean=mean, temperature=temperature, label=chosen)
     if is_text(fitted):
         tell_sentences(run, rows, target, json=json)
         return
@@ -85,8 +89,8 @@ def embed(run: str, data: str | None = None, /, *, out: str, split: Split = "tes
 
     target = to_target(out, (".npy",))
     fitted = load(run)
-    rows, files = _rows(run, data, split, fitted)
-    codes = fitted.embed(rows)
+    rows, labels, files = _rows(run, data, split, fitted)
+    codes = fitted.embed(rows, labels=labels)
     write(target, codes, "", fitted)
     say(run, target, codes, json=json, **files)
 
@@ -115,8 +119,8 @@ def reconstruct(
 
     target = None if out is None else to_target(out)
     fitted = load(run)
-    rows, files = _rows(run, data, split, fitted)
-    again = fitted.reconstruct(rows)
+    rows, labels, files = _rows(run, data, split, fitted)
+    again = fitted.reconstruct(rows, labels=labels)
     if is_text(fitted):
         tell_sentences(run, again, target, json=json)
         return
@@ -126,19 +130,25 @@ def reconstruct(
     say(run, target, again, json=json, **files)
 
 
-def _rows(run: str, data: str | None, split: Split, fitted: Fitted) -> tuple[Any, dict[str, Any]]:
-    """The rows, and, where they are image files, which file each is and which were left out."""
+def _rows(run: str, data: str | None, split: Split, fitted: Fitted) -> tuple[Any, Any, dict[str, Any]]:
+    """The rows, their labels where the model is conditioned on them, and, where they are image files, which file each
+    is and which were left out.
+    """
     from ..data import tell_skipped
     from ..run import reopen
 
     if data is None:
         splits = reopen(Path(run))
-        return splits.user_rows(split), {"files": splits.files[split]} if splits.files else {}
+        labels: Any = splits.labels[split] if splits.conditioned else None
+        return splits.user_rows(split), labels, {"files": splits.files[split]} if splits.files else {}
     source = fitted.read(data)
     for note in [*source.notes, *tell_skipped(source.skipped, "; --json lists all")]:
         console().print(f"note: {note}", markup=False)
     files = [name for names in source.files.values() for name in names]
-    return source.rows, {"files": files, "skipped": source.skipped} if files else {}
+    labels = None
+    if getattr(fitted.vae, "conditions", 0) and source.labels is not None:
+        labels = [source.label_names[number] for part in source.labels.values() for number in part]
+    return source.rows, labels, {"files": files, "skipped": source.skipped} if files else {}
 
 
 def to_target(out: str, endings: tuple[str, ...] = (".png", ".npy", ".txt")) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -50,9 +51,10 @@ class Rows:
             dynamic binarisation, which then differ at each step. None where the rows are these floats already.
         log_jacobian: What turns a log-density of what the model sees into one of the user's values, nats per row; it
             is added to the bounds that are reported.
+        given: What is known beside each row.
 
     Raises:
-        DataError: If there are no rows.
+        DataError: If there are no rows, or what is given is for another number of them.
 
     Example:
         >>> rows = Rows(torch.tensor([[0], [255]], dtype=torch.uint8), encode=lambda levels: levels / 255)
@@ -61,13 +63,22 @@ class Rows:
     """
 
     def __init__(
-        self, values: Tensor, encode: Callable[[Tensor], Tensor] | None = None, *, log_jacobian: float = 0.0
+        self,
+        values: Tensor,
+        encode: Callable[[Tensor], Tensor] | None = None,
+        *,
+        log_jacobian: float = 0.0,
+        given: Given | None = None,
     ) -> None:
         if values.ndim < 2 or len(values) == 0:
             raise DataError(f"expected rows of shape (N, *X) with N >= 1; got shape {tuple(values.shape)}.")
         self.values = values
         self.encode = encode
         self.log_jacobian = log_jacobian
+        self.given = Given() if given is None else given
+        for known in (self.given.condition, self.given.labels):
+            if known is not None and len(known) != len(values):
+                raise DataError(f"got conditions or labels for {len(known)} rows beside {len(values)} rows.")
 
     def __len__(self) -> int:
         return len(self.values)
@@ -78,8 +89,10 @@ class Rows:
 
     def encoded(self, stored: Tensor, index: Tensor) -> tuple[Tensor, Given]:
         """Stored rows as the model sees them, and what is known beside them."""
-        return (stored if self.encode is None else self.encode(stored)), Given(index=index)
+        known = replace(self.given.rows(index), index=index)
+        return (stored if self.encode is None else self.encode(stored)), known
 
     def to(self, device: torch.device) -> Rows:
         """The same rows on a device."""
-        return Rows(self.values.to(device), self.encode, log_jacobian=self.log_jacobian)
+        given = self.given.to(device)
+        return Rows(self.values.to(device), self.encode, log_jacobian=self.log_jacobian, given=given)

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..noise import mix, row_keys
+from ..roles import Given
 from .feed import Rows
 from .images import tell_skipped
+from .labels import LabelUse, condition_on, repeated
 from .schema import Array, Binarisation, Schema, check_values, check_varied, infer
 from .sources import Source
 from .text import TextOptions, content_of, is_sentences, text_remarks, text_schema
@@ -35,6 +37,7 @@ class Splits:
         label_names: The names of the labels.
         files: The file of each row, by split; empty where rows are not image files.
         skipped: The image files that could not be read, each with the reason.
+        use: What the labels are for; None where they play no part.
     """
 
     schema: Schema
@@ -47,16 +50,29 @@ class Splits:
     label_names: list[str] = field(default_factory=list)
     files: dict[str, list[str]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    use: LabelUse | None = None
 
     @property
     def protocol(self) -> str:
         """How data, splits and binarisation were made; numbers compare only under equal protocols."""
-        return f"{self.schema.protocol}; {self.rule}"
+        return f"{self.schema.protocol}; {self.rule}" + ("; given the label" if self.conditioned else "")
+
+    @property
+    def conditioned(self) -> bool:
+        """Whether bounds are on log p(x) given the label."""
+        return self.use is not None and self.use.condition
 
     @property
     def train(self) -> Rows:
         """The training rows as they are fed."""
-        return Rows(self.stored["train"], self.schema.encode, log_jacobian=self.schema.log_jacobian)
+        values, given = self.stored["train"], self.given("train")
+        if self.use is not None and not self.use.condition:
+            values, given = repeated(values, self.labels["train"], self.use)
+        return Rows(values, self.schema.encode, log_jacobian=self.schema.log_jacobian, given=given)
+
+    def given(self, split: str) -> Given | None:
+        """What is known beside the rows of a split when they are scored; None where nothing is."""
+        return condition_on(self.labels[split], len(self.label_names)) if self.conditioned else None
 
     def frozen(self, split: str) -> Tensor:
         """The rows of a split as the model sees them in evaluation."""

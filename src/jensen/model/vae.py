@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
@@ -67,7 +70,8 @@ class VAE(nn.Module):
         shape, support = getattr(family, "event_shape", None), getattr(family, "support", None)
         if shape is None or support is None:
             return
-        prior = self.prior()
+        # A conditioned prior has no p(z) without a condition, but says where it is.
+        prior: Any = self.prior if getattr(self.prior, "conditions", 0) else self.prior()
         wanted: constraints.Constraint | None = prior.support
         if wanted is not None and not same_space(wanted, support):
             raise CompositionError(
@@ -85,7 +89,13 @@ class VAE(nn.Module):
     @property
     def latent_size(self) -> int:
         """The number of values in z."""
-        return self.prior().event_shape.numel()
+        prior: Any = self.prior if getattr(self.prior, "conditions", 0) else self.prior()
+        return math.prod(prior.event_shape)
+
+    @property
+    def conditions(self) -> int:
+        """The number of values of the condition that the model needs; 0 for none."""
+        return max(getattr(role, "conditions", 0) for role in (self.prior, self.likelihood, self.posterior))
 
     def draw(self, x: Tensor, given: Given | None = None, k: int = 1) -> Draw:
         r"""K samples of z for each example, reparameterised where q(z|x) can be, with their log-weights.
@@ -127,7 +137,9 @@ class VAE(nn.Module):
             mean: Return the mean of p(x|z) for each drawn z instead of a draw of x.
         """
         with torch.no_grad():
-            decoded = self.decode(self.prior(given).sample(torch.Size((n,))), given)
+            prior = self.prior(given)
+            # A prior that depends on the condition has a batch dimension already.
+            decoded = self.decode(prior.sample(torch.Size(() if prior.batch_shape else (n,))), given)
             sampled: Tensor = decoded.mean if mean else decoded.sample()
         return sampled
 

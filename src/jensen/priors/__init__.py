@@ -1,6 +1,7 @@
 """Priors: modules whose forward returns p(z)."""
 
 from .codes import Codes
+from .conditioned import ConditionedNormal
 from .discrete import Bernoulli, Categorical
 from .flow import Flow
 from .mixture import Mixture, VampPrior
@@ -11,6 +12,7 @@ from .sticks import IndianBuffet, StickBreaking, Sticks
 from .weights import Weights
 
 __all__ = [
+    "ConditionedNormal",
     "Bernoulli",
     "Categorical",
     "Codes",

@@ -47,10 +47,14 @@ def _title(schema: Schema, text: str) -> str:
 
 def _first(splits: Splits, split: str, count: int = 16) -> Tensor:
     """A few stored rows: the first, or from all over where rows lie in the order of their files, label by label."""
-    rows = splits.stored[split]
+    return splits.stored[split][_places(splits, split, count)]
+
+
+def _places(splits: Splits, split: str, count: int = 16) -> Tensor:
+    rows = len(splits.stored[split])
     if not splits.files:
-        return rows[:count]
-    return rows[torch.linspace(0, len(rows) - 1, min(count, len(rows))).long()]
+        return torch.arange(min(count, rows))
+    return torch.linspace(0, rows - 1, min(count, rows)).long()
 
 
 def draw_inputs(folder: Path, splits: Splits) -> None:
@@ -72,16 +76,19 @@ def draw_results(folder: Path, fitted: Fitted, splits: Splits, lines: list[dict[
         return
     limits = _limits(splits)
     model = Fitted(fitted.vae)  # in model values
-    x = schema.freeze(_first(splits, "test"))
+    x, labels = schema.freeze(_first(splits, "test")), None
+    if splits.conditioned:
+        labels = splits.labels["test"][_places(splits, "test")]
     if latent_size(fitted.vae):
         pictures.pairs(
             folder / "reconstructions.png",
             _shown(schema, x),
-            _shown(schema, model.reconstruct(x)),
+            _shown(schema, model.reconstruct(x, labels=labels)),
             _title(schema, "test rows beside the mean of p(x|z) at the posterior mean"),
             limits,
         )
     if evidence_of(fitted.vae) != "none":
         what = "mean of p(x|z) for z drawn from the prior (not draws of x)" if latent_size(fitted.vae) else "draws of x"
-        drawn = torch.from_numpy(model.sample(36, seed=0, mean=True))
+        label = torch.arange(36) % len(splits.label_names) if splits.conditioned else None  # one after the other
+        drawn = torch.from_numpy(model.sample(36, seed=0, mean=True, label=label))
         pictures.grid(folder / "samples.png", _shown(schema, drawn), _title(schema, what), limits)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from ..data import Splits, TextOptions, open_source, prepare
+from ..data.labels import LabelUse
 from ..data.sources import DataLike
-from ..errors import OptionError, RunError
+from ..errors import DataError, OptionError, RunError
 from ..files import write_json, write_tensors
 from ..fitted import Fitted
 from ..hardware import can_compile, find_device
@@ -87,6 +88,7 @@ class _Job:
             self.objective,
             self.splits.train,
             valid=self.splits.frozen("valid"),
+            valid_given=self.splits.given("valid"),
             **self.training.model_dump(),
             checkpoints=Checkpoints(self.folder / "checkpoints", self.checkpoint_every),
             resume=resuming,
@@ -100,7 +102,7 @@ class _Job:
             self.observer.profiled(self.profile)
         if not history.finished:
             return Run(self.folder, {}, finished=False, step=history.step)
-        fitted = Fitted(self.vae, self.splits.schema, self.splits.protocol)
+        fitted = Fitted(self.vae, self.splits.schema, self.splits.protocol, self.splits.label_names)
         write_tensors(self.folder / "model.safetensors", self.vae.state_dict())
         result = measure(self.folder, fitted, self.splits, history, self.options, self.observer)
         draw_results(self.folder, fitted, self.splits, journal.lines(), history)
@@ -169,9 +171,11 @@ def fit(
         chosen,
         model,
         scored=len(splits.stored["valid"]) + len(splits.stored["test"]),
-        timed=_clock(splits),
+        timed=_clock(splits, chosen),
+        classes=len(splits.label_names) if splits.labels else 0,
     )
     chosen = chosen.model_copy(update={"samples": plan.samples})
+    splits = _with_labels(splits, plan.model, chosen)
     if model is None:
         start_at_marginal(plan.model.likelihood, _some_rows(splits))
     plan.model.to(plan.device)
@@ -204,12 +208,30 @@ def fit(
         return job.run(resuming=False, stop_after=stop_after, should_stop=should_stop)
 
 
-def _clock(splits: Splits) -> Callable[[Plan], Pace]:
+def _with_labels(splits: Splits, model: Any, options: FitOptions) -> Splits:
+    """The data with what their labels are for, as the model wants it.
+
+    Raises:
+        DataError: If the model is conditioned on labels and the data have none, or another number of them.
+    """
+    conditions, count = getattr(model, "conditions", 0), getattr(options, "labelled", 0)
+    if not (conditions or count):
+        return splits
+    if conditions and conditions != len(splits.label_names):
+        raise DataError(
+            f"the model is conditioned on one of {conditions} labels; {splits.schema.name} has "
+            f"{len(splits.label_names)}. Give data with labels, such as folders of images in sub-folders."
+        )
+    return replace(splits, use=LabelUse(condition=bool(conditions), count=count, seed=options.data_seed))
+
+
+def _clock(splits: Splits, options: FitOptions) -> Callable[[Plan], Pace]:
     """Measures the pace of a plan on the training rows."""
 
     def timed(plan: Plan) -> Pace:
-        valid = splits.frozen("valid")
-        return measure_pace(plan.model, plan.objective, splits.train, valid, plan.training, plan.device)
+        rows, valid = _with_labels(splits, plan.model, options), splits.frozen("valid")
+        given = rows.given("valid")
+        return measure_pace(plan.model, plan.objective, rows.train, valid, plan.training, plan.device, given)
 
     return timed
 

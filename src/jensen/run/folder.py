@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from ..data import Schema, Splits, TextOptions, open_source, prepare
+from ..data.labels import LabelUse
 from ..data.sources import DataLike
 from ..errors import FileFormatError, OptionError, RunError
 from ..files import read_json, write_json
@@ -149,7 +151,8 @@ def write_data(folder: Path, splits: Splits) -> None:
         split: torch.bincount(numbers, minlength=len(splits.label_names)).tolist()
         for split, numbers in splits.labels.items()
     }
-    labels = {"labels": {"names": splits.label_names, "counts": counts}} if splits.labels else {}
+    use = {"use": asdict(splits.use)} if splits.use is not None else {}
+    labels = {"labels": {"names": splits.label_names, "counts": counts, **use}} if splits.labels else {}
     write_json(
         folder / "data.json",
         {
@@ -237,7 +240,26 @@ def reopen(folder: Path, data: DataLike | None = None) -> Splits:
                 f"the {split} rows of {shown} are not those that {folder} was fitted on: their SHA-256 "
                 f"differs{_change(splits, record)}. Put the old files back, or start a new fit."
             )
-    return splits
+    return replace(splits, use=_label_use(folder, record, splits))
+
+
+def _label_use(folder: Path, record: Any, splits: Splits) -> LabelUse | None:
+    """What the labels are for, as the record says."""
+    labels = record.get("labels")
+    found = labels.get("use") if isinstance(labels, dict) else None
+    if found is None:
+        return None
+    if not splits.labels:
+        raise RunError(
+            f"{folder} was fitted to data with labels, and these have none. Put the labels back beside them."
+        )
+    try:
+        use = LabelUse(**found)
+        if not (isinstance(use.condition, bool) and isinstance(use.count, int) and isinstance(use.seed, int)):
+            raise TypeError("its entries are of other types than a fit writes")
+    except TypeError as error:
+        raise FileFormatError(f"{folder / 'data.json'} does not say what labels are for: {error}") from error
+    return use
 
 
 def _change(splits: Splits, record: Mapping[str, Any]) -> str:

@@ -63,10 +63,12 @@ def _scored(
     exact = evidence_of(fitted.vae) == "exact"
     observer.phase("scoring validation and test rows" + ("" if exact else f" with {k} samples"))
     fresh = mix(options.seed, "evaluation")
-    valid = score(fitted, splits.frozen("valid"), k=k, seed=fresh, split="valid")
-    test = score(fitted, splits.frozen("test"), k=k, seed=fresh, split="test")
+    valid, test = (
+        score(fitted, splits.frozen(split), k=k, seed=fresh, split=split, given=splits.given(split))
+        for split in ("valid", "test")
+    )
     observer.phase("fitting baselines")
-    simple = baselines(splits, max(1, latent_size(fitted.vae)))
+    simple = _comparable(splits, latent_size(fitted.vae))
     own, jacobian = test.scores.log_likelihood, splits.schema.log_jacobian
     found = {
         **test.to_json(),
@@ -81,13 +83,18 @@ def _scored(
     return found, scores
 
 
+def _comparable(splits: Splits, latents: int) -> dict[str, Baseline]:
+    """The baselines of log p(x); a bound on log p(x) given the label is none of their kind."""
+    return {} if splits.conditioned else baselines(splits, max(1, latents))
+
+
 def _reconstructed(fitted: Fitted, splits: Splits, observer: Observer) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """How well rows are reconstructed, where log p(x) is not defined."""
     observer.phase("reconstructing validation and test rows")
     jacobian, found, scores = splits.schema.log_jacobian, {}, {}
     for split in ("valid", "test"):
         rows = splits.frozen(split)
-        each = reconstructions(fitted.vae, rows) + jacobian
+        each = reconstructions(fitted.vae, rows, splits.given(split)) + jacobian
         mean, se = mean_and_se(each)
         measure: Any = getattr(fitted.vae.likelihood, "measure", "density")
         number = Number(
@@ -120,7 +127,9 @@ def _seconds(folder: Path) -> float | None:
 def _data_json(splits: Splits) -> dict[str, Any]:
     counts = {f"n_{split}": len(splits.stored[split]) for split in ("train", "valid", "test")}
     schema = splits.schema
-    return {"name": schema.name, "protocol": splits.protocol, "event_shape": list(schema.event_shape), **counts}
+    given = {"given": "label"} if splits.conditioned else {}
+    shape = list(schema.event_shape)
+    return {"name": schema.name, "protocol": splits.protocol, "event_shape": shape, **counts, **given}
 
 
 def baseline_json(own: Tensor, simple: Mapping[str, Baseline], measure: str) -> dict[str, Any]:
@@ -169,12 +178,12 @@ def evaluate_run(
     options = read_options(folder, read_config(folder))
     noise = mix(options.seed, "evaluation") if seed is None else seed
     k = (options.samples or _SAMPLES) if k is None else k
-    found = score(fitted, splits.frozen(split), k=k, seed=noise, split=split)
+    found = score(fitted, splits.frozen(split), k=k, seed=noise, split=split, given=splits.given(split))
     result = read_json(folder / "result.json") if (folder / "result.json").exists() else {}
     if not isinstance(result, dict):
         raise FileFormatError(f"{folder / 'result.json'} is not the result of a fit. Delete it and evaluate again.")
     own = found.scores.log_likelihood + splits.schema.log_jacobian
-    simple = baselines(splits, latent_size(fitted.vae)) if split == "test" else {}
+    simple = _comparable(splits, latent_size(fitted.vae)) if split == "test" else {}
     timing = {key: result.get(key) for key in ("steps", "seconds", "examples_per_second")}
     document = {
         "schema_version": SCHEMA_VERSION,

@@ -88,6 +88,7 @@ def fit(
     *,
     steps: int,
     valid: Tensor | None = None,
+    valid_given: Given | None = None,
     batch_size: int = 128,
     learning_rate: float = 1e-3,
     decay: bool = True,
@@ -128,6 +129,7 @@ def fit(
         rows: The training rows, as :class:`jensen.data.Rows` or as the floats that the model sees, shape (N, \*X).
         steps: The number of steps; with ``decay`` the rate has fallen to zero after them.
         valid: Validation rows as the model sees them.
+        valid_given: What is known beside them.
         batch_size: The largest number of rows in a batch.
         learning_rate: The peak of the learning rate.
         decay: Whether the rate falls along half a cosine to zero; otherwise it stays at its peak.
@@ -186,7 +188,9 @@ def fit(
     except ValueError as error:
         raise OptionError(str(error)) from error
     rows = rows if isinstance(rows, Rows) else Rows(rows)
-    loop = _Loop(model, objective, rows, valid, options, checkpoints, journal, profile or Profile(on=False))
+    loop = _Loop(
+        model, objective, rows, valid, valid_given, options, checkpoints, journal, profile or Profile(on=False)
+    )
     if resume:
         loop.restore()
     return loop.run(stop_after, should_stop or (lambda: False))
@@ -199,18 +203,19 @@ class _Loop:
         objective: Objective,
         rows: Rows,
         valid: Tensor | None,
+        valid_given: Given | None,
         options: TrainOptions,
         checkpoints: Checkpoints | None,
         journal: Journal | None,
         profile: Profile,
     ) -> None:
-        self.model, self.objective, self.valid = model, objective, valid
+        self.model, self.objective, self.valid, self.valid_given = model, objective, valid, valid_given
         self.options, self.checkpoints, self.journal, self.profile = options, checkpoints, journal, profile
         if not options.warmup < options.steps:
             raise OptionError(f"warmup={options.warmup} must be below steps={options.steps}.")
         if not any(p.requires_grad for p in model.parameters()):
             raise OptionError("the model has no parameters to train.")
-        _check_rows(model, rows, valid)
+        _check_rows(model, rows, valid, valid_given)
         self.device = device_of(model)
         self.rows = rows.to(self.device)
         self.rate = _rate(options)
@@ -366,7 +371,7 @@ class _Loop:
             self._warn([f"no validation at step {self.step}: {error}"])
             return None
         mean, se = mean_and_se(scores)
-        use = latents(self.model, valid)
+        use = latents(self.model, valid, self.valid_given)
         eligible = self.step >= self.objective.period or self.step == self.options.steps
         if self.options.select and eligible:
             self.selection.consider(self.model, self.step, mean)
@@ -376,14 +381,15 @@ class _Loop:
             "n": len(scores),
             "kl": None if use.kl is None else finite(use.kl),
             "active_latents": use.active,
+            **getattr(getattr(self.model, "posterior", None), "report", dict)(),
         }
 
     def _scores(self, valid: Tensor) -> Tensor:
         """The bound of each row, or how well it is reconstructed where there is no bound."""
         if evidence_of(self.model) == "none":
-            return reconstructions(self.model, valid)
+            return reconstructions(self.model, valid, self.valid_given)
         k = self.objective.k if self.objective.kind == "estimate" else 1
-        return bounds(self.model, valid, k=k, seed=mix(self.options.seed, "validation")).elbo
+        return bounds(self.model, valid, k=k, seed=mix(self.options.seed, "validation"), given=self.valid_given).elbo
 
     def _save(self, *, at_start: bool = False) -> None:
         if self.checkpoints is None or self.step == self.saved_step or (at_start and self.step > 0):
@@ -447,13 +453,13 @@ def _rate(options: TrainOptions) -> Schedule:
     return Constant(options.learning_rate)
 
 
-def _check_rows(model: Any, rows: Rows, valid: Tensor | None) -> None:
+def _check_rows(model: Any, rows: Rows, valid: Tensor | None, valid_given: Given | None) -> None:
     index = torch.arange(min(len(rows), 256))
     with torch.random.fork_rng(devices=[]):
-        first = rows.batch(index)[0]
-    check_data(model, first, Given(index=index[:1].to(device_of(model))))
+        first, given = rows.batch(index)
+    check_data(model, first, given)
     if valid is not None:
-        check_data(model, valid)
+        check_data(model, valid, valid_given)
         if tuple(valid.shape[1:]) != tuple(first.shape[1:]):
             raise DataError(f"training rows and validation rows differ in shape: {tuple(valid.shape[1:])}.")
     if len(rows) > 1 and bool((rows.values == rows.values[:1]).all()):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..data import Rows, batch_index
 from ..evaluation import bounds, latents
-from ..roles import Objective
+from ..roles import Given, Objective
 from .options import TrainOptions
 from .profile import Profile
 from .step import Stepper
@@ -43,7 +43,13 @@ class Pace:
 
 
 def measure_pace(
-    model: Any, objective: Objective, rows: Rows, valid: Tensor, options: TrainOptions, device: torch.device
+    model: Any,
+    objective: Objective,
+    rows: Rows,
+    valid: Tensor,
+    options: TrainOptions,
+    device: torch.device,
+    valid_given: Given | None = None,
 ) -> Pace:
     """Takes some steps on a copy of a model, and one validation, and reads the clock."""
     trial = copy.deepcopy(model).to(device).train()
@@ -65,6 +71,6 @@ def measure_pace(
         while len(times) < _LEAST_STEPS or (len(times) < _MOST_STEPS and time.perf_counter() < until):
             times.append(one(_WARM + len(times)))
     start = time.perf_counter()
-    bounds(trial, valid, k=1)
-    latents(trial, valid)
+    bounds(trial, valid, k=1, given=valid_given)
+    latents(trial, valid, valid_given)
     return Pace(sorted(times)[len(times) // 2], time.perf_counter() - start)

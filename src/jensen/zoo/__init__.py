@@ -108,6 +108,14 @@ MODELS: Mapping[str, Entry] = {
             _ANY,
         ),
         Entry(
+            "conditional-vae",
+            "conditional",
+            "ConditionalVAEOptions",
+            "rows given their label",
+            "Sohn et al. 2015",
+            "images and rows with labels",
+        ),
+        Entry(
             "ladder-vae",
             "ladder",
             "LadderOptions",
@@ -165,6 +173,14 @@ MODELS: Mapping[str, Entry] = {
             "Gulrajani et al. 2017",
             _IMAGES,
         ),
+        Entry(
+            "vq-vae",
+            "vq_vae",
+            "VQVAEOptions",
+            "discrete codes from a codebook, with a learned prior over them",
+            "van den Oord et al. 2017",
+            _ANY,
+        ),
     )
 }
 
@@ -184,13 +200,14 @@ def entry_of(name: str) -> Entry:
     return MODELS[name]
 
 
-def build(name: str, schema: Any, rows: int, **options: Any) -> Built:
+def build(name: str, schema: Any, rows: int, *, classes: int = 0, **options: Any) -> Built:
     """A model of the zoo for data of a schema, to train by hand.
 
     Arguments:
         name: Its name.
         schema: What a row is, a :class:`jensen.data.Schema`.
         rows: The number of training rows.
+        classes: The number of different labels of the rows; 0 where they have none.
         options: Options of that model.
 
     Raises:
@@ -206,4 +223,4 @@ def build(name: str, schema: Any, rows: int, **options: Any) -> Built:
     from .entry import Context
 
     entry = entry_of(name)
-    return entry.build(Context(schema, rows, entry.options_class()(model=name, **options)))
+    return entry.build(Context(schema, rows, entry.options_class()(model=name, **options), classes=classes))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..data import Schema
+from ..errors import OptionError
 from ..roles import Objective
 from .options import FitOptions
 
@@ -32,12 +33,27 @@ class Context:
         rows: The number of training rows.
         options: What the user wants, of the class that the model declares.
         choices: What was chosen so far; builders add to it.
+        classes: The number of different labels of the rows; 0 where they have none.
     """
 
     schema: Schema
     rows: int
     options: Any
     choices: list[Choice] = field(default_factory=list)
+    classes: int = 0
+
+    def labelled(self, why: str) -> int:
+        """The number of labels, for a model that needs them.
+
+        Raises:
+            OptionError: If the data have none, or all the same.
+        """
+        if self.classes < 2:
+            raise OptionError(
+                f"{self.options.model} needs data with labels, {why}; {self.schema.name} has "
+                f"{'none' if not self.classes else 'only one'}. Images in sub-folders have their names as labels."
+            )
+        return self.classes
 
     def chose(self, what: str, value: str, reason: str, option: str) -> None:
         """Writes down a choice."""

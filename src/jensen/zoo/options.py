@@ -339,6 +339,18 @@ class PixelVAEOptions(DenseOptions, LikelihoodOptions, PosteriorOptions, Diverge
     )
 
 
+class ConditionalVAEOptions(DenseOptions, LikelihoodOptions, DivergenceOptions):
+    """Options of ``conditional-vae``."""
+
+    model: str = "conditional-vae"
+    posterior: Literal["auto", "diagonal", "full", "low-rank", "mixture"] = Field(
+        default="auto", description="The family of q(z|x, y)."
+    )
+    prior: Literal["standard", "conditioned"] = Field(
+        default="standard", description="The prior p(z), or one for each label."
+    )
+
+
 class LadderOptions(LikelihoodOptions, DivergenceOptions):
     """Options of ``ladder-vae``."""
 
@@ -372,6 +384,37 @@ class StickBreakingOptions(DenseOptions, LikelihoodOptions, DivergenceOptions):
         le=10_000,
         description="The number of terms of the series in the KL, as published 10, which leaves some of it out; by "
         "default it is computed whole.",
+    )
+
+
+class VQVAEOptions(LikelihoodOptions):
+    """Options of ``vq-vae``."""
+
+    model: str = "vq-vae"
+    network: Literal["auto", "mlp", "conv"] = Field(
+        default="auto", description="Dense or convolutional; by default convolutional for images."
+    )
+    width: int | None = Field(default=None, ge=1, le=4096, description="The number of features of the networks.")
+    codes: int | None = Field(
+        default=None, ge=2, le=65536, description="The number of vectors in the codebook; by default 512 or 64."
+    )
+    code_size: int = Field(default=64, ge=1, le=4096, description="The number of values in each vector.")
+    positions: int | None = Field(
+        default=None, ge=1, le=4096, description="The number of codes of a row, for dense networks."
+    )
+    commitment: float = Field(
+        default=0.25,
+        ge=0,
+        le=1e6,
+        allow_inf_nan=False,
+        description="The weight of the encoder's squared distance from its codes, nats.",
+    )
+    decay: float = Field(default=0.99, ge=0, lt=1, description="The decay of the moving averages of the codebook.")
+    code_prior: Literal["pixelcnn", "transformer", "uniform"] = Field(
+        default="pixelcnn", description="The prior over codes: learned, each code from those before it, or uniform."
+    )
+    samples: int | None = Field(
+        default=1, ge=1, le=10**6, description="The number of samples of the final bound, which does not move with it."
     )
 
 
