@@ -238,7 +238,8 @@ def bounds(model: Any, x: Tensor, *, k: int = 1000, seed: int = 0, given: Given 
             "Its reconstructions can be scored; for a density fit a prior to its codes, or a model such as vae."
         )
     check_data(model, x, given)
-    k = 1 if evidence == "exact" else k  # all draws are the same
+    same = evidence == "exact" or getattr(getattr(model, "posterior", None), "deterministic", False)
+    k = 1 if same else k  # all draws are the same
     keys = row_keys(x)
     block = max(1, min(_BLOCK_SAMPLES, _BLOCK_VALUES // (CHUNK_ROWS * math.prod(x.shape[1:]))))
     with evaluation_mode(model), seeded(seed):
@@ -263,6 +264,8 @@ def bounds(model: Any, x: Tensor, *, k: int = 1000, seed: int = 0, given: Given 
             "are not finite, or so large that its densities overflow."
         )
     mean, log_mean, mean_variance, log_variance, ess = columns
+    if same:
+        mean_variance = log_variance = torch.zeros_like(mean)
     return Bounds(mean, log_mean, mean_variance, log_variance, ess, keys=keys, k=k)
 
 

@@ -14,6 +14,7 @@ from torch.distributions import (
     kl_divergence,
 )
 
+from .codes import PointMass
 from .lowrank import LowRankNormal
 from .sphere import PowerSpherical, UniformSphere
 
@@ -40,6 +41,8 @@ def closed_form_kl(q: Distribution, p: Distribution) -> Tensor | None:
         return _bernoulli_kl(q, p)
     if isinstance(q, OneHotCategorical) and isinstance(p, OneHotCategorical):
         return (q.probs * (q.logits - p.logits)).sum(-1)
+    if isinstance(q, PointMass):
+        return -p.log_prob(q.value)
     if isinstance(q, PowerSpherical) and isinstance(p, UniformSphere):
         return p.log_area - q.entropy()
     try:

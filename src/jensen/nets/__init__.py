@@ -1,7 +1,9 @@
 """Networks: plain functions that return a module from (N, *in) to (N, out)."""
 
 from .causal import CausalTransformer
+from .codebook import Codebook
 from .conv import conv_decoder, conv_encoder
+from .grid import grid_decoder, grid_encoder, grid_of
 from .ladder import ResidualUpdate, residual_features
 from .ladder_conv import ConvFeatures, ConvUpdate, conv_head, conv_likelihood, resolutions
 from .linear import Linear
@@ -12,6 +14,7 @@ from .sequence import LSTMDecoder, LSTMEncoder
 
 __all__ = [
     "CausalTransformer",
+    "Codebook",
     "GatedPixelCNN",
     "RowLSTM",
     "LSTMDecoder",
@@ -21,6 +24,9 @@ __all__ = [
     "conv_decoder",
     "conv_encoder",
     "gated_mlp",
+    "grid_decoder",
+    "grid_encoder",
+    "grid_of",
     "mlp",
     "residual_features",
     "residual_mlp",

@@ -2,6 +2,7 @@
 
 from .aggregate import DIP, MMD, BetaTCVAE, InverseMultiquadratic, SquaredExponential
 from .aggressive import AggressiveInference
+from .codes import CodedELBO
 from .elbo import ELBO
 from .gradients import DoublyReparameterised, Estimator, LeaveOneOut, Reparameterised, StickingTheLanding
 from .importance import CIWAE, IWAE, MIWAE, PIWAE, Renyi
@@ -18,6 +19,7 @@ __all__ = [
     "MMD",
     "PIWAE",
     "BetaTCVAE",
+    "CodedELBO",
     "DoublyReparameterised",
     "Estimator",
     "InverseMultiquadratic",
