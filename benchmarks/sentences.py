@@ -33,13 +33,24 @@ BASELINE = "language model"
 MODELS: dict[str, dict[str, Any]] = {
     BASELINE: {"model": "language-model"},
     "language model, word dropout": {"model": "language-model", "word_dropout": 0.25},
-    "no cure": {"model": "sentence-vae", "kl_warmup": 0, "word_dropout": 0.0},
-    "annealing and word dropout": {"model": "sentence-vae", "annealing": "sigmoid", "word_dropout": 0.25},
-    "free bits": {"model": "sentence-vae", "free_bits_total": 6.0, "word_dropout": 0.0},
-    "free bits and word dropout": {"model": "sentence-vae", "free_bits_total": 6.0, "word_dropout": 0.25},
-    "aggressive inference": {"model": "sentence-vae", "word_dropout": 0.0, "aggressive": 1000},
+    "no cure": {"model": "sentence-vae", "kl_warmup": 0, "free_bits_total": 0.0},
+    "annealing and word dropout": {
+        "model": "sentence-vae",
+        "kl_warmup": 1500,
+        "annealing": "sigmoid",
+        "word_dropout": 0.4,
+        "free_bits_total": 0.0,
+    },
+    "free bits": {"model": "sentence-vae", "kl_warmup": 0, "free_bits_total": 5.0},
+    "free bits and word dropout": {
+        "model": "sentence-vae",
+        "kl_warmup": 0,
+        "free_bits_total": 5.0,
+        "word_dropout": 0.25,
+    },
+    "aggressive inference": {"model": "sentence-vae", "kl_warmup": 1000, "aggressive": 1000, "free_bits_total": 0.0},
 }
-_LITTLE: dict[str, Any] = {"aggressive": 5, "free_bits_total": 0.05}
+_LITTLE: dict[str, Any] = {"aggressive": 5, "kl_warmup": 5}
 PAIRS = (
     ("He tried the latch.", "I was talking about you, Emily."),
     ("What do you want?", "The boy went back to the city."),
@@ -173,7 +184,8 @@ def main() -> None:
         for title, options in MODELS.items():
             every = {**network, **options, "seed": arguments.seed}
             if arguments.quick:
-                every |= {name: value for name, value in _LITTLE.items() if name in options}
+                every |= {name: value for name, value in _LITTLE.items() if options.get(name)}
+                every |= {"free_bits_total": 0.05} if options.get("free_bits_total") else {}
             rows.append(measure(title, path, Path(name), samples, every))
             print(title, rows[-1]["log_likelihood"]["mean"], rows[-1]["kl"], rows[-1]["seconds"], flush=True)
     rows = compared(rows)

@@ -272,21 +272,16 @@ class SentenceVAEOptions(TextOptions, DivergenceOptions):
 
     model: str = "sentence-vae"
     latents: int = Field(default=32, ge=1, le=4096, description="The number of latents.")
-    word_dropout: float = Field(
-        default=0.25,
-        ge=0,
-        le=1,
-        description="The share of words that the decoder is not shown in training, so that it has to ask z.",
-    )
     annealing: Literal["linear", "sigmoid"] = Field(
         default="linear", description="How the weight of the KL rises over --kl-warmup."
     )
-    free_bits_total: float = Field(
-        default=0.0,
+    free_bits_total: float | None = Field(
+        default=None,
         ge=0,
         le=1e6,
         allow_inf_nan=False,
-        description="The nats of all latents together below which the KL costs nothing.",
+        description="The nats of all latents together below which the KL costs nothing; by default 5, or half the "
+        "logarithm of the number of training rows if that is less, and 0 with --free-bits.",
     )
     aggressive: int = Field(
         default=0,
@@ -348,6 +343,25 @@ class ConditionalVAEOptions(DenseOptions, LikelihoodOptions, DivergenceOptions):
     )
     prior: Literal["standard", "conditioned"] = Field(
         default="standard", description="The prior p(z), or one for each label."
+    )
+
+
+class SemiSupervisedOptions(DenseOptions, LikelihoodOptions):
+    """Options of ``semi-supervised-vae``."""
+
+    model: str = "semi-supervised-vae"
+    labelled: int = Field(default=100, ge=2, le=10**9, description="The number of training rows whose label is used.")
+    alpha: Positive = Field(default=10.0, description="The weight α of the classifier's loss on labelled rows, nats.")
+    beta: Positive = Field(default=1.0, description="The weight of the KL in the loss.")
+    kl_warmup: int | None = Field(
+        default=None,
+        ge=0,
+        le=10**9,
+        description="The number of steps in which the weight of the KL rises from zero; by default a quarter of all, 0 "
+        "for none.",
+    )
+    posterior: Literal["auto", "diagonal", "full", "low-rank", "mixture"] = Field(
+        default="auto", description="The family of q(z|x, y)."
     )
 
 

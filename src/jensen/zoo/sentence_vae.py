@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from .. import families, likelihoods, nets, objectives, priors
 from ..conditional import Conditional
@@ -15,7 +17,8 @@ from .pieces import elbo
 
 __all__ = ["build"]
 
-_RATE, _EPOCHS = 1e-3, 30.0
+_RATE, _EPOCHS = 3e-3, 20.0
+_FREE_NATS, _FREE_FROM = 5.0, 300  # steps; in fewer the KL may not get there, and would never be charged
 
 
 def build(context: Context) -> Built:
@@ -57,15 +60,24 @@ def _posterior(context: Context, latents: int) -> Conditional:
     return Conditional(net, families.Normal(latents, families.PredictedScale()))
 
 
+def _floor(context: Context, steps: int) -> float:
+    """The nats that are free: without any the decoder does not learn to heed z."""
+    if context.options.free_bits or steps < _FREE_FROM:
+        return 0.0
+    return round(min(_FREE_NATS, math.log(context.rows) / 2), 2)
+
+
 def _exact(steps: int) -> tuple[Objective, str]:
     return objectives.LogLikelihood(), "log-likelihood, nats/example, exact"
 
 
 def _objective(context: Context) -> Callable[[int], tuple[Objective, str]]:
-    plain, options = elbo(context), context.options
+    options = context.options
 
     def build(steps: int) -> tuple[Objective, str]:
-        objective, text = plain(steps)
+        floor = _floor(context, steps) if options.free_bits_total is None else options.free_bits_total
+        chosen = options.model_copy(update={"free_bits_total": floor})
+        objective, text = elbo(replace(context, options=chosen))(steps)
         if not options.aggressive:
             return objective, text
         few = min(options.aggressive, steps)
