@@ -12,14 +12,13 @@ from torch.distributions import LogNormal as TorchLogNormal
 
 from .. import distributions
 from ..distributions import bounded_scale, unbounded_scale
-from ..errors import OptionError, ShapeError
+from ..errors import OptionError
 from ..spec import declared
 from .base import Measure, event_shape_of
-from .scales import Scale, SharedScale
+from .location_scale import LocationScale
+from .scales import Scale
 
 __all__ = ["ContinuousBernoulli", "LogNormal", "StudentT"]
-
-_LEAST_SPREAD = 1e-3
 
 
 @declared("families.ContinuousBernoulli")
@@ -62,30 +61,8 @@ class ContinuousBernoulli(nn.Module):
         return (((low + high) / 2).to(x.dtype),)
 
 
-class _LocationScale(nn.Module):
-    """What the families with a location and a scale share."""
-
-    measure: Measure = "density"
-
-    def __init__(self, shape: int | Sequence[int], scale: Scale | None = None) -> None:
-        super().__init__()
-        self.event_shape = event_shape_of(shape)
-        self.scale = SharedScale() if scale is None else scale
-        if not self.scale.predicted and tuple(self.scale(None).shape) not in ((), self.event_shape):
-            raise ShapeError(
-                f"the scale has shape {tuple(self.scale(None).shape)}, the events {self.event_shape}; give both the "
-                "same shape, or one scale for all."
-            )
-        self.parameter_shapes: tuple[tuple[int, ...], ...] = (self.event_shape,) * (2 if self.scale.predicted else 1)
-
-    def _start(self, loc: Tensor, spread: Tensor) -> tuple[Tensor, ...]:
-        if not self.scale.predicted:
-            return (loc,)
-        return loc, unbounded_scale(spread.clamp(_LEAST_SPREAD, 1 / _LEAST_SPREAD))
-
-
 @declared("families.StudentT")
-class StudentT(_LocationScale):
+class StudentT(LocationScale):
     r"""Independent Student's t: like a normal, but far-out values cost only the logarithm of their distance.
 
     Arguments:
@@ -132,11 +109,11 @@ class StudentT(_LocationScale):
         """The median of each dimension and, where the network predicts the scale, the spread around it."""
         median = x.median(0).values
         spread = 1.4826 * (x - median).abs().median(0).values
-        return self._start(median, torch.where(spread > 0, spread, x.std(0, correction=0)))
+        return self.start(median, torch.where(spread > 0, spread, x.std(0, correction=0)))
 
 
 @declared("families.LogNormal")
-class LogNormal(_LocationScale):
+class LogNormal(LocationScale):
     r"""Independent positive values whose logarithms are normal, :math:`\log x_d \sim N(\mu_d, \sigma_d^2)`.
 
     Arguments:
@@ -158,4 +135,4 @@ class LogNormal(_LocationScale):
     def marginal(self, x: Tensor) -> tuple[Tensor, ...]:
         """The mean of the logarithm of each dimension and, where the network predicts it, its spread."""
         logarithm = x.log()
-        return self._start(logarithm.mean(0), logarithm.std(0, correction=0))
+        return self.start(logarithm.mean(0), logarithm.std(0, correction=0))

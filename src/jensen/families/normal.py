@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -10,19 +9,16 @@ from torch import Tensor, nn
 from torch.distributions import Independent, MultivariateNormal, constraints
 from torch.distributions import Normal as TorchNormal
 
-from ..distributions import RowwiseNormal, bounded_scale, diagonal_normal, unbounded_scale
-from ..errors import ShapeError
+from ..distributions import RowwiseNormal, bounded_scale, diagonal_normal
 from ..spec import declared
 from .base import Measure, event_shape_of
-from .scales import Scale, SharedScale
+from .location_scale import LocationScale
 
 __all__ = ["FullNormal", "Normal"]
 
-_LEAST_SPREAD = 1e-3
-
 
 @declared("families.Normal")
-class Normal(nn.Module):
+class Normal(LocationScale):
     r"""Independent normals :math:`\prod_d N(x_d; \mu_d, \sigma_d^2)`.
 
     With a fixed scale its log-likelihood is the squared error up to a constant:
@@ -48,29 +44,13 @@ class Normal(nn.Module):
     """
 
     support: ClassVar[constraints.Constraint] = constraints.real
-    measure: Measure = "density"
-
-    def __init__(self, shape: int | Sequence[int], scale: Scale | None = None) -> None:
-        super().__init__()
-        self.event_shape = event_shape_of(shape)
-        self.scale = SharedScale() if scale is None else scale
-        if not self.scale.predicted and tuple(self.scale(None).shape) not in ((), self.event_shape):
-            raise ShapeError(
-                f"the scale has shape {tuple(self.scale(None).shape)}, the events {self.event_shape}; give both the "
-                "same shape, or one scale for all."
-            )
-        self.parameter_shapes: tuple[tuple[int, ...], ...] = (self.event_shape,) * (2 if self.scale.predicted else 1)
 
     def forward(self, loc: Tensor, raw_scale: Tensor | None = None) -> Independent[TorchNormal]:
         return diagonal_normal(loc, self.scale(raw_scale).expand_as(loc), len(self.event_shape))
 
     def marginal(self, x: Tensor) -> tuple[Tensor, ...]:
         """The mean of each dimension and, where the network predicts the scale, a scale that covers the spread."""
-        mean = x.mean(0)
-        if not self.scale.predicted:
-            return (mean,)
-        spread = x.std(0, correction=0).clamp(_LEAST_SPREAD, 1 / _LEAST_SPREAD)
-        return mean, unbounded_scale(spread)
+        return self.start(x.mean(0), x.std(0, correction=0))
 
 
 @declared("families.FullNormal")
