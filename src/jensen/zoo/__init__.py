@@ -124,6 +124,22 @@ MODELS: Mapping[str, Entry] = {
             _ANY,
         ),
         Entry(
+            "ibp-vae",
+            "ibp",
+            "IBPOptions",
+            "features that are on or off, as many as the rows ask for",
+            "Singh, Ling, Doshi-Velez 2017",
+            _ANY,
+        ),
+        Entry(
+            "bayesian-decoder",
+            "bayesian_decoder",
+            "BayesianDecoderOptions",
+            "a distribution over the decoder's weights, for few rows",
+            "Kingma, Welling 2013, appendix F",
+            _ANY,
+        ),
+        Entry(
             "stick-breaking-vae",
             "stick_breaking",
             "StickBreakingOptions",

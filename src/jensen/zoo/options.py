@@ -387,6 +387,43 @@ class LadderOptions(LikelihoodOptions, DivergenceOptions):
         return value
 
 
+class IBPOptions(DenseOptions, LikelihoodOptions):
+    """Options of ``ibp-vae``."""
+
+    model: str = "ibp-vae"
+    alpha: float = Field(
+        default=5.0, gt=0.1, le=1e6, allow_inf_nan=False, description="The number of features that are on, expected."
+    )
+    structured: bool = Field(default=True, description="Whether q of a row's features depends on the sticks.")
+    loadings: bool = Field(default=True, description="Whether a feature that is on has a strength.")
+    relaxation: Literal["straight-through", "relaxed"] = Field(
+        default="straight-through",
+        description="What training sees: features that are 0 or 1 with the gradient of relaxed ones, or those, as "
+        "published, whose bound is that of another model.",
+    )
+    temperature: Positive = Field(default=0.3, description="The temperature of the relaxation.")
+    prior_temperature: Positive = Field(default=0.25, description="That of the prior of relaxed features.")
+    k: int = Field(default=1, ge=1, le=1000, description="The number of samples of each row in training.")
+    start_beta: Positive = Field(
+        default=1.0,
+        description="The weight of the KL in the first step, from which it goes to 1: above 1, such as 10, features "
+        "appear one after the other, and few twice.",
+    )
+    sampled_kl: bool = Field(default=False, description="Estimate the KL from samples instead of its formula.")
+
+
+class BayesianDecoderOptions(DenseOptions, LikelihoodOptions, PosteriorOptions, DivergenceOptions):
+    """Options of ``bayesian-decoder``."""
+
+    model: str = "bayesian-decoder"
+    weight_scale: Positive = Field(
+        default=1.0,
+        description="The standard deviation of a weight under the prior, times the root of the number of inputs; "
+        "where it starts, if it is learned.",
+    )
+    fixed_scale: bool = Field(default=False, description="Keep these standard deviations instead of learning them.")
+
+
 class StickBreakingOptions(DenseOptions, LikelihoodOptions, DivergenceOptions):
     """Options of ``stick-breaking-vae``."""
 

@@ -1,0 +1,55 @@
+"""``bayesian-decoder``."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+from .. import likelihoods, posteriors, priors
+from ..model import SharedVAE
+from .entry import Built, Context
+from .pieces import elbo, latent_count, likelihood_family, networks_for, posterior_of
+
+__all__ = ["build"]
+
+_NARROWER = 0.3  # than the prior, where the posterior of a weight starts
+
+
+def build(context: Context) -> Built:
+    r"""A variational autoencoder whose decoder has a distribution over its weights instead of one value for each.
+
+    References:
+        Kingma, Welling (2013), Auto-encoding variational Bayes, appendix F.
+    """
+    options = context.options
+    family, latents = likelihood_family(context), latent_count(context)
+    networks = networks_for(context, latents)
+    encoder = posterior_of(context, networks, latents)
+    net = networks.decoder(latents, sum(math.prod(shape) for shape in family.parameter_shapes))
+    sizes, scales = [p.numel() for p in net.parameters()], _scales(net, options.weight_scale)
+    text = "given" if options.fixed_scale else "learned for each tensor"
+    context.chose("weights", f"normal around 0, scales {text}", f"{sum(sizes):,} weights", "--weight-scale")
+    model = SharedVAE(
+        priors.StandardNormal(latents),
+        likelihoods.SampledWeights(net, family),
+        encoder,
+        priors.Weights(sizes, scales, learned=not options.fixed_scale),
+        posteriors.Weights(net, [_NARROWER * scale for scale in scales]),
+        rows=context.rows,
+    )
+    return Built(model, elbo(context), compiles=False)
+
+
+def _scales(net: nn.Module, multiple: float) -> list[float]:
+    r"""The standard deviation of each tensor, :math:`1/\sqrt{\text{inputs}}`: a layer then keeps the size of its input.
+
+    A bias has that of the weights before it.
+    """
+    scales: list[float] = []
+    for parameter in net.parameters():
+        if parameter.ndim > 1:
+            scales.append(multiple / math.sqrt(parameter[0].numel()))
+        else:
+            scales.append(scales[-1] if scales else multiple)
+    return scales

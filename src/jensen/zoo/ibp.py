@@ -1,0 +1,66 @@
+"""``ibp-vae``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from .. import families, objectives, posteriors, priors, schedules
+from ..conditional import Conditional
+from ..model import SharedVAE
+from ..roles import Objective
+from .entry import Built, Context
+from .pieces import latent_count, likelihood_family, networks_for
+
+__all__ = ["build"]
+
+_PUBLISHED_TERMS = 10
+_FALLING = 0.8  # of the steps
+
+
+def build(context: Context) -> Built:
+    r"""A variational autoencoder of features that are on or off, with an Indian buffet process as prior.
+
+    References:
+        Singh, Ling, Doshi-Velez (2017), Structured variational autoencoders for the beta-Bernoulli process.
+    """
+    options = context.options
+    family, features = likelihood_family(context), latent_count(context)
+    networks = networks_for(context, features)
+    context.chose(
+        "prior", f"Indian buffet process, α={options.alpha:g}, up to {features} features", "of this model", "--alpha"
+    )
+    kind = "on the sticks" if options.structured else "apart from the sticks (mean field)"
+    relaxed = options.relaxation == "relaxed"
+    context.chose("posterior", f"features {kind}, {options.relaxation}", "of this model", "--structured, --relaxation")
+    codes = families.FeatureLoadings(
+        features, loadings=options.loadings, temperature=options.temperature, relaxed=relaxed
+    )
+    encoder = posteriors.OnSticks if options.structured else Conditional
+    net = networks.encoder(sum(math.prod(shape) for shape in codes.parameter_shapes))
+    prior_temperature = options.prior_temperature if relaxed else None
+    model = SharedVAE(
+        priors.IndianBuffet(features, options.alpha, loadings=options.loadings, temperature=prior_temperature),
+        Conditional(networks.decoder(features, sum(math.prod(shape) for shape in family.parameter_shapes)), family),
+        encoder(net, codes, event_dims=len(context.schema.event_shape)),
+        priors.Sticks(features, options.alpha),
+        posteriors.Sticks(features, options.alpha, _PUBLISHED_TERMS if relaxed else None),
+        rows=context.rows,
+    )
+    return Built(model, _objective(context), compiles=False)
+
+
+def _objective(context: Context) -> Callable[[int], tuple[Objective, str]]:
+    options = context.options
+    closed = False if options.sampled_kl else None
+
+    def build(steps: int) -> tuple[Objective, str]:
+        beta: float | schedules.Schedule = 1.0
+        text = f"ELBO, nats/example, the KL of the sticks divided by {context.rows} rows"
+        falling = int(_FALLING * steps)
+        if options.start_beta != 1 and falling:
+            beta = schedules.Linear(options.start_beta, 1.0, steps=falling)
+            text += f", β from {options.start_beta:g} to 1 in {falling} steps"
+        return objectives.ELBO(options.k, beta=beta, closed_form_kl=closed), text
+
+    return build
