@@ -455,7 +455,7 @@ def latents(model: Any, x: Tensor, given: Given | None = None) -> Latents:
     kl, each = table[:, size], table[:, size + 1 :]
     known = size > 0
     return Latents(
-        mean_variance=table[:, :size].var(0, correction=0),
+        mean_variance=table[:, :size].var(0, correction=0) if known else table[0, :0],
         kl=None if not known or kl.isnan().any() else float(kl.mean()),
         kl_per_latent=None if not known or each.isnan().any() else each.mean(0),
     )
