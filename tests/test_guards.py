@@ -13,8 +13,9 @@ from torch import nn
 import jensen
 from jensen import VAE, Conditional, data, families, nets, objectives, priors, schedules, train
 from jensen.errors import DataError, DeadTermError, NonFiniteError
+from jensen.roles import Estimate
 from jensen.train.average import WeightAverage
-from jensen.train.guards import StepGuard
+from jensen.train.guards import LiveTerms, StepGuard
 from jensen.train.pace import Pace, measure_pace
 from jensen.train.step import conditionals_of, networks_in
 
@@ -233,3 +234,13 @@ def test_labels_given_as_data_are_named(labels):
     splits = data.prepare(data.open_source(labels + np.zeros_like(labels)))
     assert any("look like labels" in note for note in splits.notes)
     assert not any("look like labels" in note for note in data.prepare(data.open_source("digits")).notes)
+
+
+def test_a_term_that_shows_itself_now_and_then_is_seen():
+    model = torch.nn.Linear(1, 1)
+    live = LiveTerms(period=1, steps=100)
+    for number in range(100):
+        if live.due(number):
+            value = model.weight.sum() if number == 71 else torch.zeros(())
+            live.watch(Estimate(value, None, {"kl": value[None]}), model, number)
+    assert live.terms == {"kl"} and not live.missing

@@ -15,6 +15,7 @@ __all__ = ["LiveTerms", "StepGuard"]
 
 _PATIENCE = 1024
 _LOOKS = 128
+_LATE = 64
 _IN_A_ROW = 10
 _MEMORY = 0.02
 _WORSE = 10.0
@@ -25,8 +26,9 @@ class LiveTerms:
     """Checks that what an objective says reaches the parameters that are to learn from it.
 
     It looks at steps 0, 1, 2, 4, 8, …: a term whose weight is still zero, or whose floor hides it, may come alive
-    later, within one period of the objective's schedules. By step 128 the decoder must have passed a gradient to the
-    encoder, and every parameter is expected to have had one.
+    later, within one period of the objective's schedules. A term that was never seen alive is looked for at each of the
+    last 64 steps of that time, since one that lies at its floor is hidden at every other step. By step 128 the decoder
+    must have passed a gradient to the encoder, and every parameter is expected to have had one.
 
     Arguments:
         period: The step from which on all schedules have shown their values.
@@ -39,10 +41,14 @@ class LiveTerms:
         self.terms: set[str] = set()
         self.parameters: set[str] = set()
         self.decoded: bool | None = None
+        self.missing = True
 
     def due(self, number: int) -> bool:
         """Whether there is something to look at in a step."""
-        return number <= self.deadline and (number & (number - 1) == 0 or number in (self.deadline, self.verdict))
+        if number > self.deadline:
+            return False
+        late = self.missing and number > self.deadline - _LATE
+        return late or number & (number - 1) == 0 or number in (self.deadline, self.verdict)
 
     def watch(self, estimate: Estimate, model: nn.Module, number: int) -> list[str]:
         """Looks at the terms of one step, and says what has become certain.
@@ -58,6 +64,7 @@ class LiveTerms:
             self.parameters |= reached
             if any(name.startswith("likelihood.") for name in reached):
                 self.decoded = bool(self.decoded) or any(name.startswith(_ENCODERS) for name in reached)
+        self.missing = any(name not in self.terms for name in estimate.terms)
         if number >= self.deadline:
             self._check_terms(estimate, number)
         return self._verdict(named) if number == self.verdict and number >= _LOOKS else []
