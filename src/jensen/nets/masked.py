@@ -54,14 +54,15 @@ def head(width: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.SiLU(), nn.Conv2d(width, width, 1), nn.SiLU(), last)
 
 
-def check_sizes(kernel: int, **sizes: int) -> None:
+def check_sizes(kernels: tuple[int, ...], **sizes: int) -> None:
     """Checks the sizes of a network over pixels.
 
     Raises:
-        OptionError: If a size is not positive, or the kernel is even.
+        OptionError: If a size is not positive, or a kernel is even.
     """
-    if kernel % 2 == 0 or kernel < 3:
-        raise OptionError(f"the kernel is an odd number from 3 on, so that it has a middle; got kernel={kernel}.")
+    for kernel in kernels:
+        if kernel % 2 == 0 or kernel < 3:
+            raise OptionError(f"a kernel is an odd number from 3 on, so that it has a middle; got {kernel}.")
     for name, size in sizes.items():
         if size < 1:
             raise OptionError(f"{name} must be positive; got {size}.")

@@ -10,8 +10,6 @@ from .masked import Above, Left, check_sizes, gated, head
 
 __all__ = ["GatedPixelCNN"]
 
-_FIRST_KERNEL = 7
-
 
 class _Layer(nn.Module):
     """A vertical stack, which sees the rows above, and a horizontal one, which sees the own row and the first stack."""
@@ -58,11 +56,12 @@ class GatedPixelCNN(nn.Module):
         outputs: The number of outputs for each pixel.
         width: The number of features.
         layers: The number of layers.
-        kernel: The width of the convolutions from the second layer on; that of the first is 7.
+        kernel: The width of the convolutions from the second layer on; see ``first_kernel``.
         context: The number of channels of a map (N, context, H, W) that all layers see; 0 for none.
+        first_kernel: The width of the first convolution, which sees the pixels themselves.
 
     Raises:
-        OptionError: If a size is not positive, or the kernel is even.
+        OptionError: If a size is not positive, or a kernel is even.
 
     Example:
         >>> import torch
@@ -71,12 +70,21 @@ class GatedPixelCNN(nn.Module):
     """
 
     def __init__(
-        self, channels: int, outputs: int, width: int = 32, layers: int = 7, kernel: int = 3, context: int = 0
+        self,
+        channels: int,
+        outputs: int,
+        width: int = 32,
+        layers: int = 7,
+        kernel: int = 3,
+        context: int = 0,
+        first_kernel: int = 7,
     ) -> None:
         super().__init__()
-        check_sizes(kernel, channels=channels, outputs=outputs, width=width, layers=layers, context=context + 1)
+        check_sizes(
+            (kernel, first_kernel), channels=channels, outputs=outputs, width=width, layers=layers, context=context + 1
+        )
         self.layers = nn.ModuleList(
-            _Layer(channels if i == 0 else width, width, kernel if i else _FIRST_KERNEL, context, first=i == 0)
+            _Layer(channels if i == 0 else width, width, kernel if i else first_kernel, context, first=i == 0)
             for i in range(layers)
         )
         self.head = head(width, outputs)

@@ -11,8 +11,6 @@ from .masked import Above, Left, check_sizes, head
 
 __all__ = ["RowLSTM"]
 
-_FIRST_KERNEL = 7
-
 
 class _Layer(nn.Module):
     """An LSTM from row to row whose state is a row of features; its products are convolutions along rows."""
@@ -50,11 +48,12 @@ class RowLSTM(nn.Module):
         outputs: The number of outputs for each pixel.
         width: The number of features.
         layers: The number of LSTMs.
-        kernel: The width of the convolutions along rows; that of the first layer is 7.
+        kernel: The width of the convolutions along rows; see ``first_kernel``.
         context: The number of channels of a map (N, context, H, W) that all layers see; 0 for none.
+        first_kernel: The width of the first convolution, which sees the pixels themselves.
 
     Raises:
-        OptionError: If a size is not positive, or the kernel is even.
+        OptionError: If a size is not positive, or a kernel is even.
 
     Example:
         >>> RowLSTM(2, 1, width=8, layers=2)(torch.zeros(5, 2, 28, 20)).shape
@@ -62,12 +61,21 @@ class RowLSTM(nn.Module):
     """
 
     def __init__(
-        self, channels: int, outputs: int, width: int = 32, layers: int = 2, kernel: int = 3, context: int = 0
+        self,
+        channels: int,
+        outputs: int,
+        width: int = 32,
+        layers: int = 2,
+        kernel: int = 3,
+        context: int = 0,
+        first_kernel: int = 7,
     ) -> None:
         super().__init__()
-        check_sizes(kernel, channels=channels, outputs=outputs, width=width, layers=layers, context=context + 1)
-        self.first_above = Above(channels, width, _FIRST_KERNEL, own_row=False)
-        self.first_left = Left(channels, width, _FIRST_KERNEL, itself=False)
+        check_sizes(
+            (kernel, first_kernel), channels=channels, outputs=outputs, width=width, layers=layers, context=context + 1
+        )
+        self.first_above = Above(channels, width, first_kernel, own_row=False)
+        self.first_left = Left(channels, width, first_kernel, itself=False)
         self.layers = nn.ModuleList(_Layer(width, kernel, context) for _ in range(layers))
         self.head = head(width, outputs)
 
