@@ -10,6 +10,7 @@ from .version import __version__
 if TYPE_CHECKING:
     from . import (
         baselines,
+        classify,
         conditional,
         data,
         diagnose,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         train,
         zoo,
     )
+    from .classify import encoder_classifier
     from .conditional import Conditional, Conditioned
     from .diagnose import check
     from .errors import JensenError
@@ -64,6 +66,7 @@ _NAMES = {
     "compare": "run",
     "declared": "spec",
     "elbo": "evaluation",
+    "encoder_classifier": "classify",
     "evaluate": "fitted",
     "fit": "run",
     "load": "saving",
@@ -74,6 +77,7 @@ _NAMES = {
 }
 _MODULES = (
     "baselines",
+    "classify",
     "conditional",
     "data",
     "diagnose",

@@ -20,6 +20,10 @@ _COMMANDS = {
     "evaluate": ("measure:evaluate", "Score held-out rows of a run: bounds on log p(x), with their errors."),
     "check": ("check:check", "Say on one page whether a run's model is any good, and what limits it."),
     "fit-prior": ("prior:fit_prior", "Fit a new prior to a run's codes, which makes its samples better."),
+    "classify": (
+        "classify:classify",
+        "Classify rows from few labels, starting with a run's encoder.",
+    ),
     "compare": ("measure:compare", "Compare the test bounds of two runs, paired over the same rows."),
     "sample": ("use:sample", "Draw new rows from a run's model."),
     "embed": ("use:embed", "Write the posterior mean of each row."),

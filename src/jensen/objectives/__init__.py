@@ -7,6 +7,7 @@ from .elbo import ELBO
 from .gradients import DoublyReparameterised, Estimator, LeaveOneOut, Reparameterised, StickingTheLanding
 from .importance import CIWAE, IWAE, MIWAE, PIWAE, Renyi
 from .likelihood import LogLikelihood, Reconstruction
+from .semi_supervised import SemiSupervised
 from .wake_sleep import ReweightedWakeSleep
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Renyi",
     "Reparameterised",
     "ReweightedWakeSleep",
+    "SemiSupervised",
     "SquaredExponential",
     "StickingTheLanding",
 ]

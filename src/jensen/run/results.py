@@ -15,6 +15,7 @@ from ..baselines import Baseline, baselines
 from ..data import Splits
 from ..data.sources import DataLike
 from ..errors import FileFormatError, OptionError, RunError
+from ..classify import accuracy
 from ..evaluation import evidence_of, latent_size, reconstructions
 from ..files import read_json, read_tensors, write_json, write_tensors
 from ..fitted import Evaluation, Fitted, score
@@ -49,7 +50,7 @@ def measure(
         found, scores = _reconstructed(fitted, splits, observer)
     else:
         found, scores = _scored(fitted, splits, options, observer)
-    result |= found
+    result |= found | _accuracy(fitted, splits)
     write_json(folder / "result.json", result)
     write_tensors(folder / "scores.safetensors", scores)
     return result
@@ -81,6 +82,17 @@ def _scored(
         "keys": torch.tensor(test.scores.keys, dtype=torch.int64),
     }
     return found, scores
+
+
+def _accuracy(fitted: Fitted, splits: Splits) -> dict[str, Any]:
+    """How often a model that classifies is right, where the rows have labels."""
+    if not (hasattr(fitted.vae, "classify") and splits.labels):
+        return {}
+    count = splits.use.count if splits.use is not None else None
+    found: dict[str, Any] = {"labels": count}
+    for split in ("valid", "test"):
+        found[split] = accuracy(fitted.vae.classify, splits.frozen(split), splits.labels[split], fitted.vae)
+    return {"accuracy": found}
 
 
 def _comparable(splits: Splits, latents: int) -> dict[str, Baseline]:

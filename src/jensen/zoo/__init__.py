@@ -116,6 +116,14 @@ MODELS: Mapping[str, Entry] = {
             "images and rows with labels",
         ),
         Entry(
+            "semi-supervised-vae",
+            "semi_supervised",
+            "SemiSupervisedOptions",
+            "a class beside the latents, named by a few labels",
+            "Kingma et al. 2014",
+            "images and rows with labels",
+        ),
+        Entry(
             "ladder-vae",
             "ladder",
             "LadderOptions",
