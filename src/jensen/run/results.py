@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from ..baselines import Baseline, baselines
+from ..classify import accuracy
 from ..data import Splits
 from ..data.sources import DataLike
 from ..errors import FileFormatError, OptionError, RunError
-from ..classify import accuracy
 from ..evaluation import evidence_of, latent_size, reconstructions
 from ..files import read_json, read_tensors, write_json, write_tensors
 from ..fitted import Evaluation, Fitted, score
