@@ -17,7 +17,7 @@ from .pieces import elbo, likelihood_family
 
 __all__ = ["build"]
 
-_GROUPS = (16, 16, 16, 16, 16)
+_GROUPS = (8, 8, 16, 16)
 _CONV_GROUPS = 2  # at each resolution
 _CONV_LATENTS = 8  # at each place
 _LEAST_SIDE = 4
@@ -58,7 +58,7 @@ def _normal(net: Any, shape: int | Sequence[int], event_dims: int = 1) -> Condit
 
 def _dense(context: Context, family: Any) -> TopDown:
     options, schema = context.options, context.schema
-    width, blocks = options.width or (512 if context.rows >= 10_000 else 256), options.blocks
+    width, blocks = options.width or (384 if context.rows >= 10_000 else 256), options.blocks
     groups = options.groups or _GROUPS
     _chose(context, groups, f"dense, {width} wide, {blocks} residual blocks in each part")
     first = _normal(nets.mlp(width, 2 * groups[0], hidden=()), groups[0])
