@@ -1,0 +1,199 @@
+"""Latents of a whole data set and the Indian buffet process, against closed forms, enumeration and samples."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch.distributions import Bernoulli, Independent, Normal
+
+from jensen import Conditional, evaluation, families, nets, objectives, posteriors, priors
+from jensen.distributions import EqualMixture, Joint, closed_form_kl, detached
+from jensen.errors import CompositionError, OptionError
+from jensen.model import SharedVAE
+from jensen.noise import RowNoise, shared_noise
+from jensen.roles import Given
+
+
+def model_of(features=3, *, structured=True, loadings=True, relaxed=False, alpha=2.0, rows=50):
+    torch.manual_seed(0)
+    family = families.FeatureLoadings(features, loadings=loadings, relaxed=relaxed)
+    outputs = sum(math.prod(shape) for shape in family.parameter_shapes)
+    encoder = (posteriors.OnSticks if structured else Conditional)(nets.mlp(6, outputs, hidden=(8,)), family)
+    return SharedVAE(
+        priors.IndianBuffet(features, alpha, loadings=loadings, temperature=0.25 if relaxed else None),
+        Conditional(nets.mlp(features, 6, hidden=(8,)), families.Bernoulli(6)),
+        encoder,
+        priors.Sticks(features, alpha),
+        posteriors.Sticks(features, alpha),
+        rows,
+    )
+
+
+every_posterior = pytest.mark.parametrize("structured", [True, False])
+
+
+def test_shared_noise_is_the_same_for_all_rows_and_leaves_theirs_alone():
+    def drawn(seeds):
+        with RowNoise(seeds, shared=7):
+            first = torch.randn(4, len(seeds), 2)
+            with shared_noise():
+                common = [torch.rand(3), torch.bernoulli(torch.full((5,), 0.5)), torch.zeros(2).normal_()]
+            return first, common, torch.randn(4, len(seeds), 2)
+
+    first, common, second = drawn([1, 2, 3])
+    again, others, third = drawn([3])
+    assert all(torch.equal(a, b) for a, b in zip(common, others, strict=True))
+    assert torch.equal(first[:, 2:], again) and torch.equal(second[:, 2:], third)
+
+
+@every_posterior
+def test_bounds_do_not_depend_on_batching_to_the_bit(structured):
+    model = model_of(structured=structured)
+    x = torch.bernoulli(torch.full((150, 6), 0.5), generator=torch.Generator().manual_seed(1))
+    whole = evaluation.bounds(model, x, k=40)
+    part = evaluation.bounds(model, x[100:103], k=40)
+    assert torch.equal(whole.log_likelihood[100:103], part.log_likelihood)
+    order = torch.randperm(150, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(whole.elbo[order], evaluation.bounds(model, x[order], k=40).elbo)
+
+
+def test_each_sample_of_an_evaluation_has_sticks_of_its_own():
+    model = model_of().eval()
+    draw = model.draw(torch.ones(4, 6), k=5)
+    logits = draw.groups[0].prior.parts[0].base_dist.logits
+    assert logits.shape == (5, 1, 3) and len(logits[:, 0, 0].unique()) == 5
+    assert draw.shared == () and draw.log_weight.shape == (5, 4)
+    training = model.train().draw(torch.ones(4, 6), k=5)
+    assert training.shared[0].z.shape == (3,) and training.shared[0].rows == 50
+
+
+def test_the_predictive_score_is_the_sum_over_states_and_sticks():
+    model = model_of(2, loadings=False).double().eval()
+    x = torch.tensor([[1.0, 0, 1, 0, 1, 1], [0.0, 0, 0, 1, 0, 1]], dtype=torch.float64)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        sticks = model.shared_posterior().sample((4000,))
+        total = torch.zeros(4000, 2, dtype=torch.float64)
+        for state in itertools.product([0.0, 1.0], repeat=2):
+            z = torch.tensor(state, dtype=torch.float64)
+            pi = sticks.cumprod(-1)
+            mass = torch.where(z == 1, pi, 1 - pi).prod(-1)
+            total += mass[:, None] * model.decode(z.expand(1, 2, 2)).log_prob(x).exp()
+    exact, noise = total.mean(0).log(), total.std(0) / total.mean(0) / 4000**0.5
+    found = evaluation.bounds(model, x, k=1000)
+    spread = (found.log_likelihood_variance + noise.square()).sqrt()
+    assert ((found.log_likelihood - exact) / spread).abs().max() < 4
+    assert (found.elbo < exact).all()
+
+
+@every_posterior
+def test_the_training_bound_takes_the_shared_kl_once_and_outside_the_mean_over_samples(structured):
+    model, x = model_of(structured=structured), torch.ones(4, 6)
+    with torch.no_grad():
+        for module in (model.shared_posterior.raw_a, model.shared_posterior.raw_b):
+            module.add_(0.7)
+    shared_kl = closed_form_kl(model.shared_posterior(), model.shared_prior()).detach() / 50
+    assert float(shared_kl) > 0.01
+    torch.manual_seed(1)
+    estimate = objectives.IWAE(k=6)(model, x)
+    torch.manual_seed(1)
+    draw = model.draw(x, k=6)
+    expected = draw.log_weight.logsumexp(0) - math.log(6) - shared_kl
+    torch.testing.assert_close(estimate.bound, expected.detach())
+    torch.testing.assert_close(estimate.terms["global_kl"], shared_kl.expand(4))
+    torch.manual_seed(1)
+    parts = objectives.ELBO(6)(model, x)
+    torch.testing.assert_close(parts.loss, torch.stack([term.mean() for term in parts.terms.values()]).sum())
+    torch.testing.assert_close(parts.bound.mean(), -parts.loss)
+
+
+@pytest.mark.parametrize("make", [lambda: objectives.ELBO(closed_form_kl=False), lambda: objectives.ELBO()])
+def test_the_training_bound_is_that_of_the_whole_data_set(make):
+    """Averaged over draws it is below log p of all rows together, which is a sum over states and sticks."""
+    model = model_of(2, loadings=False, rows=3).double()
+    x = torch.tensor([[1.0, 0, 1, 0, 1, 1], [0.0, 0, 0, 1, 0, 1], [1.0, 1, 1, 1, 0, 0]], dtype=torch.float64)
+    torch.manual_seed(4)
+    with torch.no_grad():
+        sticks = model.shared_prior().sample((8000,))
+        each = torch.zeros(8000, 3, dtype=torch.float64)
+        for state in itertools.product([0.0, 1.0], repeat=2):
+            z = torch.tensor(state, dtype=torch.float64)
+            mass = torch.where(z == 1, sticks.cumprod(-1), 1 - sticks.cumprod(-1)).prod(-1)
+            each += mass[:, None] * model.decode(z.expand(1, 3, 2)).log_prob(x).exp()
+        evidence = float(each.prod(-1).mean().log()) / 3
+        bounds = torch.stack([make()(model, x).bound.mean() for _ in range(300)])
+    error = float(bounds.std() / 300**0.5)
+    assert float(bounds.mean()) < evidence + 4 * error
+    assert float(bounds.mean()) > evidence - 1.5
+
+
+@every_posterior
+def test_every_parameter_learns(structured):
+    model = model_of(structured=structured)
+    objectives.ELBO(2)(model, torch.eye(6)).loss.backward()
+    assert all(p.grad is not None and p.grad.count_nonzero() for p in model.parameters())
+
+
+def test_relaxed_features_train_and_hard_ones_are_scored():
+    model = model_of(relaxed=True)
+    soft = model.draw(torch.eye(6), k=3).groups[0].z
+    assert ((soft > 0) & (soft < 1)).any()
+    objectives.ELBO()(model, torch.eye(6)).loss.backward()
+    hard = model.eval().draw(torch.eye(6), k=3).groups[0].z[..., :3]
+    assert ((hard == 0) | (hard == 1)).all()
+
+
+def test_the_prior_has_falling_probabilities():
+    prior = priors.IndianBuffet(4, alpha=2.0)
+    torch.testing.assert_close(prior().mean[:4], torch.tensor([2 / 3, 4 / 9, 8 / 27, 16 / 81]))
+    sticks = torch.tensor([0.9, 0.5, 0.5, 0.1])
+    z = torch.tensor([[1.0, 0, 1, 0, 0.3, 0.1, -2, 0]])
+    pi = sticks.cumprod(0)
+    expected = Bernoulli(pi).log_prob(z[0, :4]).sum() + Normal(0.0, 1.0).log_prob(z[0, 4:]).sum()
+    torch.testing.assert_close(prior(Given(shared=sticks)).log_prob(z)[0], expected)
+    torch.testing.assert_close(prior.unpack(z), torch.tensor([[0.3, 0, -2, 0]]))
+
+
+def test_a_structured_posterior_is_the_prior_where_the_encoder_says_nothing():
+    model = model_of()
+    torch.nn.init.zeros_(model.encoder.net[-1].weight)
+    torch.nn.init.zeros_(model.encoder.net[-1].bias)
+    for draw in (model.draw(torch.ones(2, 6), k=3), model.eval().draw(torch.ones(2, 6), k=3)):
+        for group in draw.groups:
+            torch.testing.assert_close(group.log_posterior, group.log_prior)
+
+
+def test_a_joint_distribution_is_its_parts():
+    first = Independent(Bernoulli(logits=torch.randn(5, 3)), 1)
+    second = Independent(Normal(torch.randn(5, 2), 1.0), 1)
+    joint = Joint([first, second])
+    z = joint.sample((4,))
+    torch.testing.assert_close(joint.log_prob(z), first.log_prob(z[..., :3]) + second.log_prob(z[..., 3:]))
+    assert joint.support.check(z).all() and not joint.support.check(z + 0.5).all()
+    other = Joint([Independent(Bernoulli(logits=torch.zeros(3)), 1), Independent(Normal(torch.zeros(2), 2.0), 1)])
+    whole = closed_form_kl(joint, other)
+    parts = [closed_form_kl(q, p) for q, p in zip(joint.parts, other.parts, strict=True)]
+    torch.testing.assert_close(whole, sum(parts))
+    assert not detached(joint).log_prob(z).requires_grad
+
+
+def test_an_equal_mixture_is_the_mean_of_its_parts():
+    parts = [Independent(Normal(torch.full((3, 2), float(m)), s), 1) for m, s in ((0, 1.0), (2, 0.5), (-1, 2.0))]
+    mixture, x = EqualMixture(parts), torch.randn(3, 2)
+    expected = torch.stack([part.log_prob(x).exp() for part in parts]).mean(0).log()
+    torch.testing.assert_close(mixture.log_prob(x), expected)
+    torch.manual_seed(0)
+    drawn = mixture.sample((40_000,))
+    assert ((drawn.mean(0) - mixture.mean) / (mixture.stddev / 200)).abs().max() < 4
+    torch.testing.assert_close(drawn.var(0), mixture.variance, rtol=0.05, atol=0)
+
+
+def test_what_does_not_go_together_is_refused():
+    with pytest.raises(OptionError, match="need them"):
+        posteriors.OnSticks(nets.mlp(6, 9), families.FeatureLoadings(3))(torch.ones(2, 6))
+    model = model_of(loadings=False)
+    with pytest.raises(CompositionError, match="whole data set"):
+        objectives.DIP()(model, torch.eye(6))
+    with pytest.raises(OptionError, match="at least 1"):
+        model_of(rows=0)
