@@ -93,6 +93,9 @@ def _numbers(values: Any, name: str) -> Tensor | None:
     return numbers.long()
 
 
+_OF_ONE_GROUP = ("annealed", "bracket", "gaps", "gradients", "calibration", "scale", "prior")
+
+
 def check_subject(
     subject: Subject, *, parts: tuple[str, ...] = tuple(PARTS), told: Callable[[str], None] | None = None
 ) -> Page:
@@ -103,6 +106,9 @@ def check_subject(
     for name in parts:
         if told is not None:
             told(name)
+        if name in _OF_ONE_GROUP and not all(hasattr(subject.model, role) for role in ("prior", "posterior")):
+            skipped[name] = f"needs a model with one prior and one posterior; {type(subject.model).__name__} has not."
+            continue
         try:
             found[name] = PARTS[name](subject)
         except JensenError as error:

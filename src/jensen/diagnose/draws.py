@@ -42,13 +42,13 @@ def draws_of(model: Any, x: Tensor, *, k: int, seed: int = 0) -> Draws:
     r"""K draws from q(z|x) for each row; the noise of a row depends on its content and the seed alone.
 
     Arguments:
-        model: A model with one group of latents.
+        model: A model with latents; several groups are flattened into one.
         x: Rows in the values that the model sees, shape (N, \*X).
         k: The number of draws K for each row.
         seed: The seed of the noise.
 
     Raises:
-        JensenError: If the model has several groups of latents, or none.
+        JensenError: If the model has no latents, or log-weights of another kind.
 
     Example:
         >>> from jensen import testing
@@ -75,11 +75,18 @@ def draws_of(model: Any, x: Tensor, *, k: int, seed: int = 0) -> Draws:
 
 def _fields(model: Any, x: Tensor, k: int) -> tuple[Tensor, ...]:
     draw = model.draw(x, None, k)
-    if len(draw.groups) != 1:
-        raise JensenError(f"this diagnosis needs a model with one group of latents; this one has {len(draw.groups)}.")
-    group = draw.groups[0]
-    fields = (group.z, draw.log_likelihood, group.log_prior, group.log_posterior, draw.log_weight)
-    return tuple(field.cpu() for field in fields)
+    if not draw.groups:
+        raise JensenError("this diagnosis needs a model with latents; this one has none.")
+    if getattr(model, "sums_exactly", False):
+        raise JensenError(
+            f"this diagnosis needs log-weights that are log p(x, z) - log q(z|x); those of {type(model).__name__} sum "
+            "over latents exactly."
+        )
+    groups = draw.groups
+    z = groups[0].z if len(groups) == 1 else torch.cat([group.z.flatten(2) for group in groups], 2)
+    log_prior = torch.stack([group.log_prior for group in groups]).sum(0)
+    log_posterior = torch.stack([group.log_posterior for group in groups]).sum(0)
+    return tuple(field.cpu() for field in (z, draw.log_likelihood, log_prior, log_posterior, draw.log_weight))
 
 
 def prior_and_posterior(model: Any, x: Tensor) -> tuple[Distribution, Distribution]:

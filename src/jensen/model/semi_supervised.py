@@ -77,6 +77,8 @@ class SemiSupervised(nn.Module):
     """
 
     evidence: Evidence = "lower"
+    sums_exactly = True
+    """Its log-weights are no function of the drawn class, which is summed out."""
 
     def __init__(self, prior: Prior, likelihood: Conditioned, encoder: Conditioned, classifier: Conditional) -> None:
         super().__init__()
