@@ -1,5 +1,6 @@
 """Models with several groups of latents against two-layer linear-Gaussian truths."""
 
+import json
 import math
 
 import pytest
@@ -254,3 +255,31 @@ def test_the_check_measures_what_it_can_and_says_what_it_cannot():
     page = jensen.check(networks(), binary(60), rows=20, samples=20, objective=objectives.ELBO())
     assert page.weights is not None and not page.faults
     assert "one prior and one posterior" in page.skipped["annealed"] and "use" in page.skipped
+
+
+def test_convolutional_ladders_go_from_coarse_to_fine(tmp_path):
+    schema = jensen.data.Schema(name="im", event_shape=(33, 40, 3), dtype="uint8", kind="binned", levels=256)
+    model = jensen.zoo.build("ladder-vae", schema, rows=100, width=4, groups=(2, 2, 3)).model
+    assert [rung.event_shape for rung in model.rungs] == [(2, 9, 10), (2, 17, 20), (3, 33, 40)]
+    x = torch.rand(2, 33, 40, 3).mul(255).round() / 255
+    draw = model.draw(x, k=3)
+    assert draw.log_weight.shape == (3, 2) and draw.groups[2].z.shape == (3, 2, 3, 33, 40)
+    z = torch.cat([group.z.flatten(2) for group in draw.groups], 2)
+    total = draw.log_likelihood + sum(group.log_prior for group in draw.groups)
+    assert torch.allclose(model.log_joint(x, z), total, rtol=1e-5)
+    draw.log_weight.mean().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    jensen.save(model, tmp_path / "ladder")
+
+
+def test_the_groups_are_chosen_on_the_command_line(cli, tmp_path):
+    small = ("--width", "8", "--steps", "2", "--samples", "2", "--json")
+    code, out, _ = cli(
+        "fit", "digits", "--model", "ladder-vae", "--groups", "3,2", "--out", str(tmp_path / "a"), *small
+    )
+    assert code == 0 and len(json.loads(out)["kl_per_latent"]) == 5
+    for wrong, text in (("3,x", "expected numbers"), ("0", "--groups cannot be")):
+        code, _, error = cli("fit", "digits", "--model", "ladder-vae", "--groups", wrong, *small)
+        assert code == 2 and text in error
+    code, _, error = cli("fit", "digits", "--model", "ladder-vae", "--estimator", "sticking-the-landing", *small)
+    assert code == 2 and "one group of latents" in error

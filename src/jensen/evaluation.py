@@ -442,8 +442,7 @@ def latents(model: Any, x: Tensor, given: Given | None = None) -> Latents:
     def statistics(rows: Tensor, given: Given | None = None) -> Tensor:
         nonlocal size
         device = device_of(model)
-        with RowNoise([mix("latents", key) for key in row_keys(rows)]):
-            pairs = _pairs(model, rows.to(device), None if given is None else given.to(device))
+        pairs = _pairs(model, rows.to(device), None if given is None else given.to(device))
         columns = [_statistics(q, p, len(rows)) for q, p in pairs]
         # Not half of the columns: a one-hot code has a mean for each category and one KL.
         size = sum(means.shape[1] for means, _, _ in columns)
@@ -465,7 +464,8 @@ def _pairs(model: Any, x: Tensor, given: Given | None) -> list[tuple[Distributio
     """The posterior and the prior of each group of latents."""
     if hasattr(model, "posterior"):
         return [(model.posterior(x, given), model.prior(given))]
-    return [(group.posterior, group.prior) for group in model.draw(x, given).groups]
+    with RowNoise([mix("latents", key) for key in row_keys(x)]):
+        return [(group.posterior, group.prior) for group in model.draw(x, given).groups]
 
 
 def _statistics(q: Distribution, p: Distribution, rows: int) -> tuple[Tensor, Tensor, Tensor]:
