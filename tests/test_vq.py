@@ -11,6 +11,7 @@ from torch import nn
 from jensen import (
     VAE,
     Conditional,
+    diagnose,
     distributions,
     evaluation,
     families,
@@ -338,3 +339,11 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ShapeError, match="numbers of 4 codes"):
         priors.Codes(nets.Codebook(4, 3), (2, 2), learned())
     assert isinstance(priors.Codes(codebook, GRID)(), distributions.CodeGrid)
+
+
+def test_a_check_leaves_out_what_needs_a_posterior_that_spreads():
+    model = vq().float().eval()
+    page = diagnose.check(model, rows().float(), rows=6, samples=4)
+    assert {"annealed", "bracket", "gaps", "gradients", "scale"} <= set(page.skipped)
+    assert all("one code" in page.skipped[name] for name in ("annealed", "scale"))
+    assert page.surgery is not None

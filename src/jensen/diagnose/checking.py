@@ -94,6 +94,7 @@ def _numbers(values: Any, name: str) -> Tensor | None:
 
 
 _OF_ONE_GROUP = ("annealed", "bracket", "gaps", "gradients", "calibration", "scale", "prior")
+_OF_A_SPREAD = ("annealed", "bracket", "gaps", "gradients", "calibration", "scale", "use", "prior")
 
 
 def check_subject(
@@ -108,6 +109,11 @@ def check_subject(
             told(name)
         if name in _OF_ONE_GROUP and not all(hasattr(subject.model, role) for role in ("prior", "posterior")):
             skipped[name] = f"needs a model with one prior and one posterior; {type(subject.model).__name__} has not."
+            continue
+        if name in _OF_A_SPREAD and getattr(getattr(subject.model, "posterior", None), "deterministic", False):
+            skipped[name] = (
+                "needs a posterior that spreads over z; here q(z|x) is one code, and its bound is what it is."
+            )
             continue
         try:
             found[name] = PARTS[name](subject)
