@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Independent, Normal
 
-from jensen import Conditional, evaluation, families, nets, objectives, posteriors, priors
+from jensen import Conditional, evaluation, families, nets, objectives, posteriors, priors, testing
+from jensen.diagnose.features import dictionary, expected_frequencies, feature_frequencies, features_in_use
 from jensen.distributions import EqualMixture, Joint, closed_form_kl, detached
-from jensen.errors import CompositionError, OptionError
+from jensen.errors import CompositionError, JensenError, OptionError
 from jensen.model import SharedVAE
 from jensen.noise import RowNoise, shared_noise
 from jensen.roles import Given
@@ -197,3 +198,44 @@ def test_what_does_not_go_together_is_refused():
         objectives.DIP()(model, torch.eye(6))
     with pytest.raises(OptionError, match="at least 1"):
         model_of(rows=0)
+
+
+def test_expected_frequencies_are_those_of_the_process():
+    mean, low, high = expected_frequencies(2.0, rows=100_000, features=5, draws=20_000)
+    exact = torch.tensor([(2 / 3) ** t for t in range(1, 6)], dtype=torch.float64)
+    assert ((mean - exact).abs() < 4 * 0.25 / 20_000**0.5 + 2e-3).all()
+    # The first stick is Beta(2, 1), whose quantiles are square roots.
+    assert float(low[0]) == pytest.approx(0.025**0.5, abs=0.01)
+    assert float(high[0]) == pytest.approx(0.975**0.5, abs=0.01)
+
+
+def test_a_dictionary_is_the_matrix_of_an_affine_decoder_and_features_in_use_tell_rows_apart():
+    model = model_of(loadings=False)
+    model.likelihood = Conditional(nets.mlp(3, 6, hidden=()), families.Normal(6))
+    torch.testing.assert_close(dictionary(model), model.likelihood.net[-1].weight.T.detach(), atol=1e-6, rtol=1e-5)
+    last = model.encoder.net[-1]
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.copy_(torch.tensor([30.0, -30.0, 0.0]))
+        model.encoder.net[1].weight.zero_()
+        model.encoder.net[1].weight[0, 0] = 5.0
+        last.weight[2, 0] = 30.0
+        last.bias[2] = -30.0
+    assert features_in_use(model, torch.eye(6)).tolist() == [2]
+    found = feature_frequencies(model, torch.eye(6))
+    assert found.found[0] > 0.99 and found.found[2] < 0.01 and 0 <= found.inside <= 1
+
+
+def test_a_model_without_features_is_told_so():
+    with pytest.raises(JensenError, match="no features"):
+        features_in_use(testing.LinearGaussian(torch.eye(3)[:, :2], noise=0.5).model, torch.zeros(2, 3).double())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_known_features_are_found(seed):
+    from benchmarks.ibp import LEAST_CORRELATION, synthetic
+
+    found = synthetic(seed)
+    assert found["features"] == 5
+    assert min(found["correlations"]) > LEAST_CORRELATION

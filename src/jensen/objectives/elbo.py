@@ -65,6 +65,8 @@ class ELBO:
         free_bits_per_group: The same for the KL of each whole group of latents, in nats per group.
         closed_form_kl: Use the formula of the KL where one is known; otherwise, and where none is known, the KL is
             estimated from the same samples. None, the default, means yes where the estimator admits it.
+        shared_beta: The weight, times β, of the KL of latents that all rows share. Below 1 the posterior of these is a
+            cold one, narrower than the model implies; the bound that is reported has weight 1.
         estimator: The estimator of the gradient.
 
     Raises:
@@ -91,6 +93,7 @@ class ELBO:
         free_bits: float = 0.0,
         free_bits_per_group: float = 0.0,
         closed_form_kl: bool | None = None,
+        shared_beta: float = 1.0,
         estimator: Estimator | None = None,
     ) -> None:
         if k < 1:
@@ -102,8 +105,10 @@ class ELBO:
                 raise OptionError(f"{name} must be zero or positive nats; got {bits}.")
         if free_bits and free_bits_per_group:
             raise OptionError("give free_bits or free_bits_per_group, not both: one floor would hide the other.")
+        if not 0 < shared_beta < float("inf"):
+            raise OptionError(f"shared_beta must be positive; got {shared_beta}.")
         self.k = k
-        self.beta = as_schedule(beta)
+        self.beta, self.shared_beta = as_schedule(beta), float(shared_beta)
         self.free_bits, self.free_bits_per_group = float(free_bits), float(free_bits_per_group)
         self.estimator = Reparameterised() if estimator is None else estimator
         self.estimator.check(k)
@@ -140,7 +145,7 @@ class ELBO:
         plain = log_weights(draw, [group.log_posterior for group in draw.groups], 1.0).mean(0)
         shared = shared_kl(draw, self.estimator, closed_form=False)
         if shared is not None:
-            terms["global_kl"], plain = beta * shared, plain - shared
+            terms["global_kl"], plain = beta * self.shared_beta * shared, plain - shared
         return Estimate(torch.stack([term.mean() for term in terms.values()]).sum(), plain.detach(), terms)
 
     def _in_parts(self, draw: Draw, beta: float) -> Estimate:
@@ -152,7 +157,7 @@ class ELBO:
         terms = {"reconstruction": -log_likelihood, "kl": beta * sum(charged, zero), **auxiliary_losses(draw)}
         shared = shared_kl(draw, self.estimator, closed_form=self.closed_form_kl)
         if shared is not None:
-            terms["global_kl"] = beta * shared
+            terms["global_kl"] = beta * self.shared_beta * shared
             kls.append(shared)
         loss = sum((term.mean() for term in terms.values()), zero)
         return Estimate(loss, log_likelihood - sum(kls, zero), terms)

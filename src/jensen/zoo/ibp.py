@@ -15,7 +15,7 @@ from .pieces import latent_count, likelihood_family, networks_for
 __all__ = ["build"]
 
 _PUBLISHED_TERMS = 10
-_FALLING = 0.8  # of the steps
+_FALLING, _TIMES = 0.92, 3  # the share of the steps, and how often
 
 
 def build(context: Context) -> Built:
@@ -58,9 +58,9 @@ def _objective(context: Context) -> Callable[[int], tuple[Objective, str]]:
         beta: float | schedules.Schedule = 1.0
         text = f"ELBO, nats/example, the KL of the sticks divided by {context.rows} rows"
         falling = int(_FALLING * steps)
-        if options.start_beta != 1 and falling:
-            beta = schedules.Linear(options.start_beta, 1.0, steps=falling)
-            text += f", β from {options.start_beta:g} to 1 in {falling} steps"
+        if options.start_beta != 1 and falling >= _TIMES:
+            beta = schedules.Cyclical(options.start_beta, 1.0, steps=falling, cycles=_TIMES, rising=0.8)
+            text += f", β from {options.start_beta:g} to 1, {_TIMES} times in {falling} steps"
         return objectives.ELBO(options.k, beta=beta, closed_form_kl=closed), text
 
     return build

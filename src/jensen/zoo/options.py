@@ -406,8 +406,8 @@ class IBPOptions(DenseOptions, LikelihoodOptions):
     k: int = Field(default=1, ge=1, le=1000, description="The number of samples of each row in training.")
     start_beta: Positive = Field(
         default=1.0,
-        description="The weight of the KL in the first step, from which it goes to 1: above 1, such as 10, features "
-        "appear one after the other, and few twice.",
+        description="The weight of the KL in the first step, from which it goes to 1, three times: above 1, such as "
+        "12, features appear one after the other, and those that say the same twice are given up.",
     )
     sampled_kl: bool = Field(default=False, description="Estimate the KL from samples instead of its formula.")
 
@@ -420,6 +420,11 @@ class BayesianDecoderOptions(DenseOptions, LikelihoodOptions, PosteriorOptions, 
         default=1.0,
         description="The standard deviation of a weight under the prior, times the root of the number of inputs; "
         "where it starts, if it is learned.",
+    )
+    weight_kl: Positive = Field(
+        default=0.1,
+        description="The weight of the KL of the decoder's weights in the loss: below 1 their posterior is a cold one, "
+        "narrower than the model implies. Bounds that are reported have weight 1.",
     )
     fixed_scale: bool = Field(default=False, description="Keep these standard deviations instead of learning them.")
 

@@ -63,6 +63,7 @@ def elbo(context: Context) -> Callable[[int], tuple[Objective, str]]:
             free_bits=options.free_bits,
             free_bits_per_group=floor,
             closed_form_kl=closed,
+            shared_beta=getattr(options, "weight_kl", 1.0),
             estimator=estimator,
         )
         text += ", closed-form KL where there is one" if objective.closed_form_kl else ", sampled KL"

@@ -1,0 +1,158 @@
+"""What a model of features that are on or off has found: how many, how often, and what each looks like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import JensenError, OptionError
+from ..evaluation import check_data, device_of, evaluation_mode, in_chunks
+from ..noise import seeded
+
+__all__ = ["Frequencies", "dictionary", "expected_frequencies", "feature_frequencies", "features_in_use"]
+
+_IN_USE = 0.02
+
+
+@dataclass(frozen=True)
+class Frequencies:
+    """How often features are on, the most frequent first.
+
+    Arguments:
+        found: The share of rows in which each feature is on, shape (T,).
+        mean: The expected share under the Indian buffet process, shape (T,).
+        low: The lower end of the 95 % band of such shares, shape (T,).
+        high: Its upper end.
+    """
+
+    found: Tensor
+    mean: Tensor
+    low: Tensor
+    high: Tensor
+
+    @property
+    def inside(self) -> float:
+        """The share of features whose frequency lies in the band."""
+        return float(((self.found >= self.low) & (self.found <= self.high)).double().mean())
+
+
+def _prior(model: Any) -> Any:
+    prior = getattr(model, "row_prior", None)
+    if prior is None or not hasattr(prior, "alpha"):
+        raise JensenError(
+            f"{type(model).__name__} has no features that are on or off; this diagnosis is of models with an Indian "
+            "buffet process as prior, such as ibp-vae."
+        )
+    return prior
+
+
+def _probabilities(model: Any, x: Tensor) -> Tensor:
+    """The posterior probability that each feature of each row is on, at the mean of the sticks, shape (N, T)."""
+    prior = _prior(model)
+    check_data(model, x)
+
+    def on(rows: Tensor) -> Tensor:
+        probabilities: Tensor = model.embed(rows.to(device_of(model)))[:, : prior.features].double().cpu()
+        return probabilities
+
+    with evaluation_mode(model):
+        return in_chunks(on, x).clone()
+
+
+def features_in_use(model: Any, x: Tensor) -> Tensor:
+    r"""The numbers of the features that tell rows apart: on in at least 2 % of them and off in at least 2 %.
+
+    A feature is on where its posterior probability is above one half. One that is on in every row is a constant, as the
+    decoder has another in its bias, and says nothing about a row.
+
+    Arguments:
+        model: A model with an Indian buffet process as prior.
+        x: Rows in the values that the model sees.
+
+    Returns:
+        The numbers, shape (F,); their count is the posterior number of features.
+
+    Raises:
+        JensenError: If the model has no such features.
+    """
+    share = (_probabilities(model, x) > 0.5).double().mean(0)
+    return ((share >= _IN_USE) & (share <= 1 - _IN_USE)).nonzero()[:, 0]
+
+
+def feature_frequencies(model: Any, x: Tensor) -> Frequencies:
+    r"""How often each feature is on, beside what the Indian buffet process expects of as many rows.
+
+    Arguments:
+        model: A model with an Indian buffet process as prior.
+        x: Rows in the values that the model sees.
+
+    Raises:
+        JensenError: If the model has no such features.
+    """
+    prior = _prior(model)
+    found = _probabilities(model, x).mean(0).sort(descending=True).values
+    return Frequencies(found, *expected_frequencies(prior.alpha, len(x), prior.features))
+
+
+def expected_frequencies(
+    alpha: float, rows: int, features: int, *, draws: int = 4000, seed: int = 0
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""The shares of rows in which the features of an Indian buffet process are on, the most frequent first.
+
+    .. math:: \pi_t = \prod_{s \le t} v_s, \quad v_s \sim \mathrm{Beta}(\alpha, 1), \quad E[\pi_t] = \Bigl(
+              \frac{\alpha}{\alpha + 1}\Bigr)^t
+
+    The band holds, for each place in the order, 95 % of the shares in simulated data sets; the sticks being shared, its
+    width is theirs, and the number of rows adds little.
+
+    References:
+        Teh, Görür, Ghahramani (2007), Stick-breaking construction for the Indian buffet process.
+
+    Arguments:
+        alpha: The concentration α.
+        rows: The number of rows.
+        features: The number of features.
+        draws: The number of simulated data sets.
+        seed: Their seed.
+
+    Returns:
+        The mean, the lower and the upper end of the band, each of shape (T,).
+
+    Raises:
+        OptionError: If an argument is out of range.
+
+    Example:
+        >>> mean, low, high = expected_frequencies(2.0, rows=1000, features=3)
+        >>> bool((low < mean).all() and (mean < high).all())
+        True
+    """
+    if not alpha > 0 or min(rows, features, draws) < 1:
+        raise OptionError(f"alpha and the counts are positive; got {alpha}, {rows}, {features}, {draws}.")
+    with seeded(seed, "buffet"):
+        sticks = torch.rand(draws, features, dtype=torch.float64) ** (1 / alpha)
+        pi = sticks.cumprod(-1)
+        counts = torch.binomial(torch.full_like(pi, rows), pi)
+    shares = (counts / rows).sort(-1, descending=True).values
+    low, high = torch.quantile(shares, torch.tensor([0.025, 0.975], dtype=torch.float64), dim=0)
+    return shares.mean(0), low, high
+
+
+def dictionary(model: Any) -> Tensor:
+    r"""What each feature adds to the mean of p(x|z) when it alone is on, with strength 1, shape (T, \*X).
+
+    Where the decoder is affine and x normal these are the columns of its matrix.
+
+    Arguments:
+        model: A model with an Indian buffet process as prior.
+
+    Raises:
+        JensenError: If the model has no such features.
+    """
+    features = _prior(model).features
+    alone = torch.cat([torch.eye(features), torch.zeros(1, features)]).to(device_of(model))
+    with evaluation_mode(model):
+        means: Tensor = model.likelihood(alone).mean.cpu()
+    return (means[:-1] - means[-1:]).clone()

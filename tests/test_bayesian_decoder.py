@@ -1,0 +1,127 @@
+"""A decoder whose weights are latents: its distributions, its bounds and what it predicts."""
+
+import math
+
+import pytest
+import torch
+from torch.distributions import Independent, Normal, kl_divergence
+
+from jensen import Conditional, evaluation, families, likelihoods, nets, objectives, posteriors, priors
+from jensen.distributions import EqualMixture
+from jensen.errors import OptionError, ShapeError
+from jensen.model import SharedVAE
+from jensen.roles import Given
+
+
+def model_of(hidden=(5,), rows=40, scale=0.2):
+    torch.manual_seed(0)
+    net = nets.mlp(2, 6, hidden=hidden)
+    sizes = [p.numel() for p in net.parameters()]
+    return SharedVAE(
+        priors.StandardNormal(2),
+        likelihoods.SampledWeights(net, families.Bernoulli(6)),
+        Conditional(nets.mlp(6, 4, hidden=(8,)), families.Normal(2, families.PredictedScale())),
+        priors.Weights(sizes, [0.7] * len(sizes)),
+        posteriors.Weights(net, [scale] * len(sizes)),
+        rows,
+    )
+
+
+def test_weights_are_used_as_the_networks_own():
+    torch.manual_seed(0)
+    net = nets.mlp(2, 6, hidden=(5,))
+    likelihood, z = likelihoods.SampledWeights(net, families.Bernoulli(6)), torch.randn(3, 20, 2)
+    own = torch.cat([p.detach().reshape(-1) for p in net.parameters()])
+    torch.testing.assert_close(likelihood(z, Given(shared=own)).mean, likelihood(z).mean)
+    several = torch.stack([own, 2 * own, torch.zeros_like(own)])[:, None]
+    decoded = likelihood(z, Given(shared=several)).mean
+    torch.testing.assert_close(decoded[0], likelihood(z[0]).mean)
+    torch.testing.assert_close(decoded[2], torch.full((20, 6), 0.5))
+    torch.testing.assert_close(decoded[1], likelihood(z[1], Given(shared=2 * own)).mean)
+    with pytest.raises(ShapeError, match="weights"):
+        likelihood(z, Given(shared=own[1:]))
+    with pytest.raises(ShapeError, match="samples"):
+        likelihood(z, Given(shared=several[:2]))
+
+
+def test_the_kl_of_the_weights_is_a_term_of_its_own():
+    model = model_of().double()
+    x = torch.eye(6, dtype=torch.float64)
+    means = torch.cat([p.reshape(-1) for p in model.likelihood.net.parameters()])
+    expected = kl_divergence(Normal(means, 0.2), Normal(torch.zeros_like(means), 0.7)).sum() / 40
+    torch.manual_seed(1)
+    whole = objectives.ELBO()(model, x)
+    torch.testing.assert_close(whole.terms["global_kl"], expected.expand(6), rtol=1e-6, atol=0)
+    torch.testing.assert_close(whole.bound.mean(), -whole.loss)
+    torch.manual_seed(1)
+    cold = objectives.ELBO(shared_beta=0.1)(model, x)
+    torch.testing.assert_close(cold.bound, whole.bound)
+    torch.testing.assert_close(cold.loss, whole.loss - 0.9 * expected)
+    with pytest.raises(OptionError, match="shared_beta"):
+        objectives.ELBO(shared_beta=0.0)
+
+
+def test_with_certain_weights_it_is_the_point_estimate():
+    model, x = model_of(scale=1.001e-4), torch.eye(6)
+    point = evaluation.bounds(model, x, k=50)
+    z = model.eval().draw(x, k=3).groups[0].z
+    torch.testing.assert_close(model.decode(z).mean, model.likelihood(z).mean, atol=1e-3, rtol=0)
+    assert point.log_likelihood.isfinite().all()
+
+
+def test_the_predictive_score_of_an_affine_decoder_is_that_of_quadrature():
+    """x = w z + b with one latent and Gaussian w and b: given z, x is normal, and z is integrated on a grid."""
+    torch.manual_seed(0)
+    net = nets.mlp(1, 1, hidden=())
+    model = SharedVAE(
+        priors.StandardNormal(1),
+        likelihoods.SampledWeights(net, families.Normal(1, families.FixedScale(0.5))),
+        Conditional(nets.mlp(1, 2, hidden=()), families.Normal(1, families.PredictedScale())),
+        priors.Weights([1, 1], [1.0, 1.0]),
+        posteriors.Weights(net, [0.6, 0.3]),
+        rows=10,
+    ).double()
+    torch.nn.init.zeros_(model.encoder.net[-1].weight)  # q is the prior
+    torch.nn.init.zeros_(model.encoder.net[-1].bias)
+    w, b = (float(p.detach()) for p in net.parameters())
+    x = torch.tensor([[-1.0], [0.2], [1.5]], dtype=torch.float64)
+    z = torch.linspace(-9, 9, 20_001, dtype=torch.float64)[:, None]
+    variance = (0.6 * z).square() + 0.3**2 + 0.5**2
+    log_joint = Normal(w * z + b, variance.sqrt()).log_prob(x[:, 0]) + Normal(0.0, 1.0).log_prob(z)
+    exact = log_joint.logsumexp(0) + math.log(18 / 20_000)
+    scores = evaluation.bounds(model, x, k=20_000)
+    error = scores.log_likelihood_variance.sqrt()
+    assert ((scores.log_likelihood - exact).abs() / error).max() < 4
+
+
+def test_bounds_do_not_depend_on_batching_to_the_bit():
+    model = model_of()
+    x = torch.bernoulli(torch.full((100, 6), 0.5), generator=torch.Generator().manual_seed(1))
+    whole = evaluation.bounds(model, x, k=35)
+    assert torch.equal(whole.log_likelihood[70:72], evaluation.bounds(model, x[70:72], k=35).log_likelihood)
+    number = evaluation.log_likelihood(model, x, k=35)
+    assert number.kind == "predictive"
+    # Rows share the draws of the weights, so errors are not taken to cancel.
+    assert number.mc_se == pytest.approx(float(whole.log_likelihood_variance.sqrt().mean()))
+
+
+def test_predictions_are_averaged_and_say_how_uncertain_they_are():
+    model, x = model_of(scale=0.5).eval(), torch.eye(6)
+    decoded = model.decode(model.embed(x))
+    assert isinstance(decoded, EqualMixture) and torch.equal(decoded.mean, model.decode(model.embed(x)).mean)
+    one = model.likelihood(model.embed(x))
+    assert (decoded.mean - one.mean).abs().max() > 0.01
+    assert model.sample(70).shape == (70, 6) and model.sample(3, mean=True).shape == (3, 6)
+    parts = torch.stack([part.mean for part in decoded.parts])
+    torch.testing.assert_close(decoded.variance, (parts * (1 - parts)).mean(0) + parts.var(0, correction=0))
+
+
+def test_scales_are_learned_or_kept():
+    learned, kept = priors.Weights([3, 2], [0.5, 1.0]), priors.Weights([3, 2], [0.5, 1.0], learned=False)
+    assert len(list(learned.parameters())) == 1 and not list(kept.parameters())
+    expected = Independent(Normal(torch.zeros(5), torch.tensor([0.5] * 3 + [1.0] * 2)), 1)
+    torch.testing.assert_close(kept().log_prob(torch.ones(5)), expected.log_prob(torch.ones(5)))
+    objectives.ELBO()(model_of(), torch.eye(6)).loss.backward()
+    for wrong in (lambda: priors.Weights([3], [0.5, 1.0]), lambda: posteriors.Weights(nets.mlp(2, 3), [0.1])):
+        with pytest.raises(OptionError, match=r"each|scales"):
+            wrong()
