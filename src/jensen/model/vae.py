@@ -114,7 +114,7 @@ class VAE(nn.Module):
         log_likelihood = self.decode(z, given).log_prob(x)
         if log_likelihood.shape != z.shape[:2]:
             raise ShapeError(
-                f"the likelihood's log_prob must be one number for each sample and row, shape {tuple(z.shape[:2])}; got "
+                f"the likelihood's log_prob must be a number for each sample and row, shape {tuple(z.shape[:2])}; got "
                 f"{tuple(log_likelihood.shape)}. Make the values of a row one event: Independent(distribution, 1)."
             )
         return log_likelihood
