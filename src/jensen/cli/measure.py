@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from rich.table import Table
 
+from ..numbers import QUANTITIES
 from .show import Flag, Whole, console, evaluation_table, print_json
 
 __all__ = ["compare", "evaluate"]
@@ -69,10 +70,12 @@ def compare(first: str, second: str, /, *, json: Flag = False) -> None:
     table = Table(title=document["protocol"], title_justify="left", box=None)
     for column in ("nats/example", first, second, "difference"):
         table.add_column(column)
-    for name in ("elbo", "log_likelihood"):
+    for name in (name for name in QUANTITIES if name in document):
         row = document[name]
         a, b = (run.number_of(number) for number in row["numbers"])
         error = float("nan") if row["difference_se"] is None else row["difference_se"]
         cells = (f"{a.mean:.2f} ± {a.se:.2f}", f"{b.mean:.2f} ± {b.se:.2f}", f"{row['difference']:+.2f} ± {error:.2f}")
-        table.add_row("ELBO" if name == "elbo" else "log p(x) ≥", *cells)
+        table.add_row(QUANTITIES[name], *cells)
     console().print(table)
+    if document["note"]:
+        console().print(f"note: {document['note']}.")

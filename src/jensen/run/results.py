@@ -20,7 +20,7 @@ from ..evaluation import evidence_of, latent_size, reconstructions
 from ..files import read_json, read_tensors, write_json, write_tensors
 from ..fitted import Evaluation, Fitted, score
 from ..noise import mix, row_keys
-from ..numbers import Number, finite, mean_and_se
+from ..numbers import QUANTITIES, Number, finite, mean_and_se
 from ..recipe import FitOptions
 from ..saving import load, read_config
 from ..train import History
@@ -218,7 +218,8 @@ def compare(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> di
         second: Another.
 
     Returns:
-        For ``elbo`` and ``log_likelihood``: both numbers, and the difference ``second - first`` with its error.
+        For each quantity that both runs measure: both numbers, and the difference ``second - first`` with its error;
+        and a ``note`` where one number is exact and the other a bound.
 
     Raises:
         RunError: If a run is unfinished, or the numbers cannot be compared: another protocol, other test rows, another
@@ -227,12 +228,20 @@ def compare(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> di
     folders = [Path(first), Path(second)]
     records = [_finished(folder) for folder in folders]
     (a, data_a, scores_a), (b, data_b, scores_b) = records
+    names = [name for name in QUANTITIES if name in a["test"] and name in b["test"]]
+    if not names:
+        raise RunError(
+            f"not comparable: {folders[0]} measures {_measured(a)}, {folders[1]} measures {_measured(b)}, and nothing "
+            "that both do."
+        )
+    numbers = {name: [a["test"][name], b["test"][name]] for name in names}
+    mixed = {x["kind"] for x in numbers.get("log_likelihood", [])} == {"exact", "lower"}
+    kinds = [] if mixed else [(_KIND, x["kind"], y["kind"]) for x, y in numbers.values()]
     for what, x, y in (
         ("protocol", a["data"]["protocol"], b["data"]["protocol"]),
-        ("measure", a["test"]["elbo"]["measure"], b["test"]["elbo"]["measure"]),
-        ("kind of bound", a["test"]["elbo"]["kind"], b["test"]["elbo"]["kind"]),
-        ("kind of bound", a["test"]["log_likelihood"]["kind"], b["test"]["log_likelihood"]["kind"]),
-        ("number of samples", a["test"]["log_likelihood"]["k"], b["test"]["log_likelihood"]["k"]),
+        ("measure", *(number["measure"] for number in numbers[names[0]])),
+        *kinds,
+        *([] if mixed else [("number of samples", *(number["k"] for number in numbers[names[-1]]))]),
         ("test rows (SHA-256)", data_a["sha256"]["test"], data_b["sha256"]["test"]),
     ):
         if x != y:
@@ -241,15 +250,24 @@ def compare(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> di
         "schema_version": SCHEMA_VERSION,
         "runs": [str(folder) for folder in folders],
         "protocol": a["data"]["protocol"],
+        "note": _MIXED if mixed else None,
     }
-    for name in ("elbo", "log_likelihood"):
+    for name in names:
         difference, se = mean_and_se(scores_b[name] - scores_a[name])
-        result[name] = {
-            "numbers": [a["test"][name], b["test"][name]],
-            "difference": difference,
-            "difference_se": finite(se),
-        }
+        result[name] = {"numbers": numbers[name], "difference": difference, "difference_se": finite(se)}
     return result
+
+
+_KIND = "kind of bound"
+_MIXED = (
+    "one number is log p(x) itself, the other a lower bound of it: the model with the bound may be better than it "
+    "looks, "
+    "never worse"
+)
+
+
+def _measured(result: Mapping[str, Any]) -> str:
+    return " and ".join(QUANTITIES[name] for name in QUANTITIES if name in result["test"])
 
 
 def _finished(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
@@ -262,7 +280,10 @@ def _finished(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, T
     try:
         count = int(result["data"]["n_test"])
         _ = str(result["data"]["protocol"]), str(data["sha256"]["test"])
-        for name in ("elbo", "log_likelihood"):
+        present = [name for name in QUANTITIES if name in result["test"]]
+        if not present:
+            raise ValueError("nothing was measured")
+        for name in present:
             number = number_of(result["test"][name])
             if scores[name].shape != (count,) or not isinstance(number.mean, float):
                 raise ValueError(f"{name} and its scores disagree")
