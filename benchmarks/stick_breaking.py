@@ -11,7 +11,6 @@ import time
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from benchmarks.record import record, write_table
@@ -80,7 +79,9 @@ def measure(name: str, epochs: float, samples: int, seed: int, most: int | None)
     row |= {"best_step": history.best_step, "k": samples}
     row |= {"elbo": mean_and_se(scores.elbo), "log_likelihood": mean_and_se(scores.log_likelihood)}
     if splits.labels:
-        known, asked = ((part, splits.labels[name][: len(part)]) for part, name in ((x, "train"), (test, "test")))
+        known, asked = (
+            (part, np.asarray(splits.labels[name])[: len(part)]) for part, name in ((x, "train"), (test, "test"))
+        )
         row["knn_sampled"] = neighbour_errors(built.model, known, asked, sampled=True)
         row["knn_means"] = neighbour_errors(built.model, known, asked, sampled=False)
     return row

@@ -7,6 +7,7 @@ from .collapse import LatentUse, latent_use
 from .disentanglement import Disentanglement, InformationGap, dci, mutual_information_gap
 from .draws import Draws, draws_of
 from .faults import objective_faults, weight_faults
+from .features import Frequencies, dictionary, expected_frequencies, feature_frequencies, features_in_use
 from .findings import Finding
 from .gaps import GapSplit, InferenceGaps, inference_gaps, split_gap
 from .gradients import GradientNoise, gradient_noise, least_noisy
@@ -24,6 +25,7 @@ __all__ = [
     "Disentanglement",
     "Draws",
     "Finding",
+    "Frequencies",
     "GapSplit",
     "GradientNoise",
     "InferenceGaps",
@@ -38,8 +40,12 @@ __all__ = [
     "WeightReport",
     "check",
     "dci",
+    "dictionary",
     "draws_of",
     "elbo_surgery",
+    "expected_frequencies",
+    "feature_frequencies",
+    "features_in_use",
     "gradient_noise",
     "inference_gaps",
     "jackknife",
