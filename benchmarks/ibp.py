@@ -171,7 +171,10 @@ def mnist(kind: str, epochs: float, samples: int, seed: int, most: int | None) -
     seconds = time.perf_counter() - started
     frequencies = feature_frequencies(built.model, test)
     learned = dictionary(built.model).numpy()[:64]
-    pictures.grid(ROOT / "docs" / "pictures" / f"ibp-{kind.replace(' ', '-')}.png", learned, "features", (-1.0, 1.0))
+    if most is None:
+        pictures.grid(
+            ROOT / "docs" / "pictures" / f"ibp-{kind.replace(' ', '-')}.png", learned, "features", (-1.0, 1.0)
+        )
     scores = evaluation.bounds(built.model, test, k=samples)
     return {
         "model": kind,
