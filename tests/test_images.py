@@ -106,8 +106,8 @@ def test_a_named_folder_may_hold_images_but_one_array_in_it_goes_before(tmp_path
     assert open_source("faces").rows.shape == (9, 2)
     assert open_source(tmp_path / "faces").rows.shape == (3, 20, 20, 3)
     (tmp_path / "bare").mkdir()
-    (tmp_path / "bare" / "x.txt").touch()
-    with pytest.raises(DataError, match=r"0 \.npy or \.npz files and no images"):
+    (tmp_path / "bare" / "x.md").touch()
+    with pytest.raises(DataError, match=r"0 \.npy or \.npz files, 0 texts and no images"):
         open_source("bare")
 
 
