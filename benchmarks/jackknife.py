@@ -47,11 +47,7 @@ def evaluated(folder: Path) -> dict[str, Any]:
 def ordered(rows: dict[str, dict[str, Any]]) -> dict[str, bool]:
     """Whether the published order holds: along the evaluators, and between the two trainings."""
     names = list(EVALUATORS)
-    along = all(
-        rows[model][a]["mean"] < rows[model][b]["mean"]
-        for model in rows
-        for a, b in itertools.pairwise(names)
-    )
+    along = all(rows[model][a]["mean"] < rows[model][b]["mean"] for model in rows for a, b in itertools.pairwise(names))
     return {
         "each evaluator above the one before": along,
         "ELBO better when trained by the ELBO": rows["vae"]["ELBO"]["mean"] > rows["iwae"]["ELBO"]["mean"],
