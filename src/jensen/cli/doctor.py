@@ -20,7 +20,7 @@ def doctor(*, json: Flag = False) -> None:
     import torch
 
     from .. import testing
-    from ..data.sources import data_folders
+    from ..data.named import data_folders
     from ..errors import JensenError
     from ..hardware import can_compile, fast_bf16, find_device
     from ..noise import seeded

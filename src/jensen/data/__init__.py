@@ -1,9 +1,10 @@
 """Data: anything becomes rows with a schema, splits, and batches that are a function of seed and step."""
 
 from .feed import Rows, batch_index
-from .images import tell_skipped
+from .found import Source
+from .remarks import tell_skipped
 from .schema import Schema
-from .sources import Source, open_source
+from .sources import open_source
 from .splits import Splits, prepare
 from .text import TextOptions
 from .vocabulary import Vocabulary

@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.Image import Resampling, Transpose
 
-__all__ = ["ENDINGS", "Facts", "decode", "look", "reason_of"]
+__all__ = ["ENDINGS", "SIDE", "Facts", "ImageSize", "decode", "look", "reason_of"]
 
 Array = NDArray[Any]
+ImageSize = int | tuple[int, ...] | None
+
+SIDE = 64
+"""The side of images in pixels, where most of them are at least that large and none is asked for."""
 
 # fmt: off
 ENDINGS = (

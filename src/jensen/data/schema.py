@@ -13,18 +13,16 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..noise import RowNoise, mix, row_keys
+from .grid import MAX_LEVELS, PIXELS, grid_of, points_of
+from .values import EXACT, SMALL, check_values, check_varied, sentences_of
 from .vocabulary import Vocabulary
 
-__all__ = ["Binarisation", "Schema", "infer", "sentences_of"]
+__all__ = ["Binarisation", "Schema", "infer"]
 
 Binarisation = Literal["none", "static", "dynamic", "threshold"]
 Array = NDArray[Any]
 
-MAX_LEVELS = 1024
-_EXACT = 2**53  # up to here a float64 holds every integer
-_LARGE, _SMALL = 1e30, 1e-30  # beyond these, squares leave the range of float32
 _FAR = 1e12  # standard deviations
-_PIXELS = (0.0, 1.0, 256)  # offset, step and levels of 8-bit images
 
 
 class Schema(BaseModel):
@@ -147,7 +145,7 @@ class Schema(BaseModel):
         return torch.from_numpy(x.astype(np.float32))
 
     def _levels_of(self, values: Array) -> Tensor:
-        if values.dtype == np.uint8 and (self.offset, self.step, self.levels) == _PIXELS:
+        if values.dtype == np.uint8 and (self.offset, self.step, self.levels) == PIXELS:
             return torch.from_numpy(values.copy())  # levels already; the general way takes 25 times the memory
         exact = (values.astype(np.float64) - self.offset) / self.step
         levels = np.rint(exact)
@@ -214,7 +212,7 @@ class Schema(BaseModel):
             return values.astype(np.float32)
         if dtype.kind in "iu":
             # A draw of a continuous model need not be an integer, nor fit the type: the nearest one that does.
-            values = np.clip(np.rint(values), max(np.iinfo(dtype).min, -_EXACT), min(np.iinfo(dtype).max, _EXACT))
+            values = np.clip(np.rint(values), max(np.iinfo(dtype).min, -EXACT), min(np.iinfo(dtype).max, EXACT))
         return values.astype(dtype)
 
 
@@ -226,77 +224,6 @@ def _coins(grey: Tensor) -> Tensor:
     draws = torch.empty(-(-grey.numel() // 4), dtype=torch.int64, device=grey.device).random_(-(2**63), None)
     uniform = draws.view(torch.int16)[: grey.numel()].view(grey.shape)
     return (uniform < grey * 2**16 - 2**15).to(grey.dtype)
-
-
-def sentences_of(values: Any, name: str) -> list[str]:
-    """Rows as a list of sentences.
-
-    Raises:
-        DataError: If they are not.
-    """
-    if isinstance(values, str):
-        raise DataError(f"got one sentence; expected a list of sentences: [{values[:40]!r}].")
-    found = np.asarray(values, dtype=object)
-    if found.ndim != 1 or not len(found) or not all(isinstance(item, str) for item in found):
-        raise DataError(f"{name} holds sentences; expected a list of strings, got {type(values).__name__}.")
-    return [str(item) for item in found]
-
-
-def check_values(values: Array, name: str) -> None:
-    """Checks that an array holds finite real numbers in rows.
-
-    Raises:
-        DataError: If it does not.
-    """
-    if values.dtype.kind not in "buif":
-        kinds = {
-            "c": "complex numbers",
-            "U": "text",
-            "S": "text",
-            "O": "Python objects",
-            "M": "dates",
-            "m": "durations",
-            "V": "records",
-        }
-        raise DataError(
-            f"{name} holds {kinds.get(values.dtype.kind, 'values')} (type {values.dtype}); expected rows of real "
-            "numbers, shape (N, *X). Turn them into numbers first."
-        )
-    if values.ndim == 0:
-        raise DataError(f"{name} is a single number; expected rows, shape (N, *X).")
-    if values.size == 0:
-        raise DataError(f"{name} is empty: shape {values.shape}; expected rows, shape (N, *X).")
-    if values.dtype.kind in "iu" and max(int(values.max()), -int(values.min())) > _EXACT:
-        raise DataError(
-            f"{name} has integers from {values.min()} to {values.max()}; beyond ±2**53 they are not exact as floats. "
-            "Subtract an offset or rescale them."
-        )
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        bad = ~np.isfinite(values)
-        where = np.argwhere(bad)[0].tolist()
-        raise DataError(
-            f"{name} has {int(bad.sum())} values that are not finite; the first is {values[tuple(where)]} in row "
-            f"{where[0]} at position {where[1:]}. Remove those rows or replace the values."
-        )
-
-
-def check_varied(values: Array, name: str) -> None:
-    """Checks that there is something to learn, at a scale that single precision can hold.
-
-    Raises:
-        DataError: If all values are equal, or too large or too close for their squares.
-    """
-    low, high = float(values.min()), float(values.max())
-    if low == high:
-        raise DataError(
-            f"all values of {name} equal {low:g}: there is nothing to learn. Check how the file was written."
-        )
-    large = max(abs(low), abs(high))
-    if large > _LARGE or high - low < _SMALL:
-        raise DataError(
-            f"{name} has values from {low:.6g} to {high:.6g}; expected sizes below {_LARGE:g} and differences above "
-            f"{_SMALL:g}. Rescale them, or remove what is not a measurement."
-        )
 
 
 def infer(
@@ -333,13 +260,13 @@ def infer(
         "binarisation": binarisation,
         "seed": seed,
     }
-    grid = None if density and binarisation == "none" else _grid(values, low, high, pixels=pixels)
+    grid = None if density and binarisation == "none" else grid_of(values, low, high, pixels=pixels)
     if grid is not None:
         offset, step, levels = grid
         kind: Literal["binary", "binned"] = "binary" if levels == 2 else "binned"
         if kind == "binary" and binarisation != "none":
             raise DataError(f"{name} is binary already; use --binarisation none.")
-        points = [] if grid == _PIXELS else _points(values, offset, step, levels)
+        points = [] if grid == PIXELS else points_of(values, offset, step, levels)
         return Schema(**common, kind=kind, offset=offset, step=step, levels=levels, points=points)
     if binarisation != "none":
         raise DataError(f"--binarisation {binarisation} needs grey levels; {name} is continuous ({low:g} to {high:g}).")
@@ -351,7 +278,7 @@ def _moments(train: Array, name: str) -> tuple[Array, Array]:
     """Mean and standard deviation of the training rows: of each column of a table, of all values otherwise."""
     wide = train.astype(np.float64) if train.ndim == 2 else train.astype(np.float64).reshape(-1, 1)
     spread = wide.max(0) - wide.min(0)
-    constant = np.flatnonzero(spread < _SMALL)
+    constant = np.flatnonzero(spread < SMALL)
     if len(constant):
         some = ", ".join(map(str, constant[:10])) + (", …" if len(constant) > 10 else "")
         raise DataError(
@@ -360,35 +287,3 @@ def _moments(train: Array, name: str) -> tuple[Array, Array]:
             "density on a constant has no bound. Remove those columns, or give more rows."
         )
     return wide.mean(0), wide.std(0)
-
-
-def _points(values: Array, offset: float, step: float, levels: int) -> list[float]:
-    """The points of a grid, where the formula does not give the values that were found to the last bit."""
-    found = np.unique(values).astype(np.float64)
-    points = offset + step * np.arange(levels)
-    where = np.rint((found - offset) / step).astype(np.int64)
-    if np.array_equal(points[where].astype(values.dtype).astype(np.float64), found):
-        return []
-    points[where] = found
-    return [float(point) for point in points]
-
-
-def _grid(values: Array, low: float, high: float, *, pixels: bool) -> tuple[float, float, int] | None:
-    """The evenly spaced grid of at most 1024 levels on which all values lie: offset, step and levels."""
-    if values.dtype == np.bool_:
-        return 0.0, 1.0, 2
-    sample = np.unique(values.ravel()[:: max(1, values.size // 200_000)])
-    if len(sample) > MAX_LEVELS:
-        return None
-    eight_bits = values.dtype == np.uint8 and (pixels or high > 127)
-    if eight_bits and len(sample) > 2:
-        return _PIXELS  # an 8-bit image, whether or not each of its levels occurs
-    points = np.unique(values).astype(np.float64)
-    if eight_bits and len(points) > 2:
-        return _PIXELS
-    step = float(np.diff(points).min())
-    levels = round((high - low) / step) + 1
-    if len(points) > MAX_LEVELS or levels > MAX_LEVELS or len(points) * 20 < levels or len(points) == values.size:
-        return None
-    steps = (points - low) / step
-    return (low, step, levels) if np.abs(steps - np.rint(steps)).max() < 1e-3 else None

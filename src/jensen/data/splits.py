@@ -13,11 +13,12 @@ from ..errors import DataError
 from ..noise import mix, row_keys
 from ..roles import Given
 from .feed import Rows
-from .images import tell_skipped
+from .found import Source
 from .labels import LabelUse, condition_on, repeated
-from .schema import Array, Binarisation, Schema, check_values, check_varied, infer
-from .sources import Source
+from .remarks import tell_skipped
+from .schema import Array, Binarisation, Schema, infer
 from .text import TextOptions, content_of, is_sentences, text_remarks, text_schema
+from .values import check_values, check_varied
 
 __all__ = ["Splits", "prepare"]
 
