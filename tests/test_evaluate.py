@@ -11,6 +11,7 @@ from torch import nn
 from jensen import VAE, Conditional, JensenError, families, nets, priors, testing
 from jensen import evaluation as evaluate
 from jensen.errors import DataError, OptionError, ShapeError, SupportError
+from jensen.evaluation.running import RunningSums
 from jensen.noise import RowNoise, mix, row_keys, seeded
 
 # By its path, since a function of the package may bear the same name.
@@ -117,7 +118,7 @@ def test_jensens_inequality_holds_for_each_row_and_the_bound_rises_with_k(name):
 def test_streaming_sums_equal_direct_ones():
     torch.manual_seed(0)
     log_weight = 30 * torch.randn(75, 6, dtype=torch.float64) - 800
-    sums = evaluate._RunningSums(6)
+    sums = RunningSums(6)
     for part in log_weight.split(32):
         sums.add(part)
     mean, log_mean, variance, log_variance, ess = sums.results()

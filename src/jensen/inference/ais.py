@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import OptionError
-from ..evaluation import check_data, device_of
+from ..evaluation import check_data, device_of, measure_of
 from ..noise import RowNoise, mix, row_keys
 from .proposals import (
     Proposal,
@@ -20,7 +20,6 @@ from .proposals import (
     check_weights,
     differentiable,
     drawn,
-    measure_of,
     proposed,
 )
 from .transitions import Densities, Point, chunks, locate, transition

@@ -14,7 +14,7 @@ from torch import Size, Tensor, nn
 from torch.distributions import Distribution, constraints
 
 from ..errors import JensenError, NonFiniteError, OptionError, ShapeError
-from ..evaluation import Bounds, check_data, device_of, evaluation_mode, in_chunks, summarise
+from ..evaluation import Bounds, check_data, device_of, evaluation_mode, in_chunks, measure_of, summarise
 from ..noise import RowNoise, mix, row_keys
 from ..numbers import Number, mean_and_se
 from ..roles import Posterior
@@ -281,8 +281,3 @@ def check_weights(log_weight: Tensor) -> None:
             f"log-weight {draw} of row {row} is {float(log_weight[draw, row])}, which no density gives: the model's "
             "parameters are not finite, or so large that its densities overflow."
         )
-
-
-def measure_of(model: Any) -> Literal["mass", "density"]:
-    """Whether p(x) is a mass or a density."""
-    return getattr(model.likelihood, "measure", "density")

@@ -1,0 +1,29 @@
+"""Bounds on log p(x) with their errors: the same for any batch size and any order of the rows, bit for bit."""
+
+from ..numbers import Number
+from .averages import elbo, kind_of, log_likelihood, summarise
+from .checks import check_data, evidence_of, latent_size, measure_of
+from .chunks import CHUNK_ROWS, device_of, evaluation_mode, in_chunks
+from .per_row import Bounds, bounds, reconstructions
+from .usage import Latents, latents
+
+__all__ = [
+    "CHUNK_ROWS",
+    "Bounds",
+    "Latents",
+    "Number",
+    "bounds",
+    "check_data",
+    "device_of",
+    "elbo",
+    "evaluation_mode",
+    "evidence_of",
+    "in_chunks",
+    "kind_of",
+    "latent_size",
+    "latents",
+    "log_likelihood",
+    "measure_of",
+    "reconstructions",
+    "summarise",
+]
