@@ -10,7 +10,7 @@ from torch import distributions as D
 from torch import nn
 
 import jensen
-from jensen import VAE, Conditional, families, nets, noise, priors, spec, testing
+from jensen import VAE, Conditional, families, nets, noise, objectives, posteriors, priors, spec, testing
 from jensen.errors import OptionError, ShapeError, SupportError
 
 SCALARS = {
@@ -106,6 +106,47 @@ def test_far_values_never_give_a_density_that_is_no_number(far):
     assert (prior().log_prob(z) < 0).all()
     for name, value in prior.unpack(z).items():
         assert value.isfinite().all(), name
+
+
+@pytest.mark.parametrize("name", ["log_normal", "gamma", "half_cauchy", "inverse_gamma", "weibull", "pareto"])
+@pytest.mark.parametrize("far", [-200.0, 200.0])
+def test_far_codes_have_a_finite_bound_whose_gradient_leads_back(name, far):
+    prior = priors.Named(v=SCALARS[name.replace("_", "-")][0])
+    z = torch.full((1,), far, requires_grad=True)
+    value = prior.unpack(z)["v"]
+    joint = prior().log_prob(z) + D.Normal(value, 0.1 * value, validate_args=False).log_prob(torch.tensor(3.0))
+    joint = joint - (value - 3.0).square().sum() / 0.02
+    (gradient,) = torch.autograd.grad(joint, z)
+    assert math.isfinite(float(joint.detach())) and float(gradient) * far < 0
+
+
+def test_an_encoder_that_starts_far_from_the_prior_learns():
+    # Spectra of wide range are large numbers, for which an encoder's first codes lie hundreds of units off.
+    prior = priors.Named(rate=D.LogNormal(6.0, 1.0))
+    with noise.seeded(0):
+        posterior = posteriors.Amortized(nets.mlp(8, 16, hidden=(16,)), like=prior)
+        model = VAE(prior, Counts(), posterior)
+        x = 20 * model.sample(64)
+    assert float(posterior(x).mean.detach().abs().max()) > 200
+    optimiser = torch.optim.Adam(model.parameters(), 1e-2)
+    losses = []
+    for step in range(100):
+        with noise.seeded(step):
+            loss = objectives.ELBO()(model, x).loss
+        optimiser.zero_grad()
+        loss.backward()
+        assert all(parameter.grad.isfinite().all() for parameter in model.parameters()), step
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert max(losses) < math.inf and losses[-1] < 0.01 * losses[0]
+
+
+class Counts(nn.Module):
+    """Eight counts with one rate."""
+
+    def forward(self, values, given=None):
+        rate = values["rate"][..., None].expand(*values["rate"].shape, 8)
+        return D.Independent(D.Poisson(rate, validate_args=False), 1, validate_args=False)
 
 
 class Rates(nn.Module):

@@ -13,6 +13,7 @@ from torch.distributions import Distribution, biject_to, constraints
 from torch.distributions.constraints import Constraint
 
 from ..errors import OptionError, ShapeError, SupportError
+from ..noise import seeded
 from ..roles import Given
 from ..spec import adopt, declare, declared
 
@@ -41,6 +42,13 @@ _SUPPORTED: dict[type[Distribution], tuple[str, ...]] = {
 }
 """The distributions a latent may have, and the arguments that build each of them."""
 
+_DRAWS = 1000
+_FAR, _LEAST, _MOST = (
+    20.0,
+    10.0,
+    30.0,
+)  # e^20 is 5e8: a float32 holds its square over a variance, and the square of that
+
 for _kind in (*_SUPPORTED, D.Independent):
     adopt(f"torch.{_kind.__name__}", _kind)
 
@@ -53,6 +61,10 @@ class Named(nn.Module):
     numbers onto the support, so that any posterior over real vectors fits:
 
     .. math:: \log p(z) = \log p(v) + \log \left| \det \frac{\partial T(z)}{\partial z} \right|
+
+    A quantity on a half-line, :math:`v = a + e^z`, is held where floats can work with it: where z is 20 away from its
+    median (but no fewer than 10 and no more than 30 times its spread), v stays as it is there and the density of z falls
+    on. What an encoder tries at the start of its training then has a finite bound, and a gradient that leads back.
 
     The likelihood receives a dictionary from names to constrained values v. All dimensions of a distribution, its batch
     too, belong to one value: ``Normal(torch.zeros(3), 1.0)`` is a vector of three.
@@ -132,6 +144,9 @@ class Named(nn.Module):
 class _Part(nn.Module):
     """One latent: its parameters as buffers, and the bijection onto its support."""
 
+    _lowest: Tensor
+    _highest: Tensor
+
     def __init__(self, name: str, distribution: Distribution) -> None:
         super().__init__()
         self.name = name
@@ -145,6 +160,21 @@ class _Part(nn.Module):
         event = biject_to(_support(distribution)).inverse_shape(distribution.event_shape)
         self.free_shape = tuple(distribution.batch_shape + event)
         self.size = math.prod(self.free_shape)
+        self._find_reach()
+
+    def _find_reach(self) -> None:
+        """How far z may go either way: everywhere on the line, but not where the exponential of it is no number."""
+        support = _support(self.distribution())
+        lowest, highest = torch.full(self.free_shape, -math.inf), torch.full(self.free_shape, math.inf)
+        if hasattr(support, "lower_bound") and not hasattr(support, "upper_bound"):
+            with seeded(0, "reach"):
+                z = self.sample(Size((_DRAWS,))).reshape(_DRAWS, *self.free_shape).double()
+            below, middle, above = z.quantile(torch.tensor([0.16, 0.5, 0.84], dtype=z.dtype, device=z.device), 0)
+            spread = (above - below) / 2
+            far = torch.full_like(spread, _FAR).clamp(_LEAST * spread, _MOST * spread)
+            lowest, highest = middle - far, middle + far
+        self.register_buffer("_lowest", lowest, persistent=False)
+        self.register_buffer("_highest", highest, persistent=False)
 
     def distribution(self) -> Distribution:
         arguments = {argument: getattr(self, argument) for argument in _SUPPORTED[self.kind]}
@@ -153,7 +183,11 @@ class _Part(nn.Module):
     def constrained(self, piece: Tensor) -> Tensor:
         support = _support(self.distribution())
         # A trajectory that diverged ends at no number; its density is zero, and the likelihood need not see it.
-        return _inside(biject_to(support)(self._free(piece.nan_to_num())), support)
+        return _inside(biject_to(support)(self._held(self._free(piece.nan_to_num()))), support)
+
+    def _held(self, free: Tensor) -> Tensor:
+        """The numbers within reach that are closest, in the type of the numbers."""
+        return torch.minimum(torch.maximum(free, self._lowest.to(free)), self._highest.to(free))
 
     def unconstrained(self, value: Tensor) -> Tensor:
         lead = value.shape[: value.ndim - len(self.shape)]
@@ -172,12 +206,14 @@ class _Part(nn.Module):
             return _total(distribution.base_dist.log_prob(free), lead)
         support = _support(distribution)
         bijection = biject_to(support)
-        value = bijection(free)
-        jacobian = _total(bijection.log_abs_det_jacobian(free, value), lead)
+        held = self._held(free)
+        beyond = _total((free - held).abs(), lead)
+        value = bijection(held)
+        jacobian = _total(bijection.log_abs_det_jacobian(held, value), lead) - beyond
         total = _total(distribution.log_prob(_inside(value, support)), lead) + jacobian
         # Where a value or its density is beyond what floats can hold, the density is taken for zero.
-        held = (total < math.inf) & value.isfinite().reshape((*lead, -1)).all(-1)
-        return torch.where(held, total, -math.inf)
+        finite = (total < math.inf) & value.isfinite().reshape((*lead, -1)).all(-1)
+        return torch.where(finite, total, -math.inf)
 
     def sample(self, shape: Size) -> Tensor:
         distribution = self.distribution()
