@@ -196,6 +196,9 @@ def test_what_does_not_go_together_is_refused():
     model = model_of(loadings=False)
     with pytest.raises(CompositionError, match="whole data set"):
         objectives.DIP()(model, torch.eye(6))
+    for objective in (objectives.ReweightedWakeSleep(3), objectives.ReweightedWakeSleep(1, wake=0.0, sleep=1.0)):
+        with pytest.raises(CompositionError, match="one weight for all rows together"):
+            objective(model, torch.eye(6))
     with pytest.raises(OptionError, match="at least 1"):
         model_of(rows=0)
 

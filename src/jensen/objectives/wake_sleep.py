@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import OptionError
+from ..errors import CompositionError, OptionError
 from ..roles import BoundKind, Estimate, Given
 from ..spec import declared
 from .means import PowerMean
@@ -39,6 +39,7 @@ class ReweightedWakeSleep:
 
     Raises:
         OptionError: If an argument is out of range, or the encoder would learn nothing.
+        CompositionError: When used, if the model has latents of the whole data set.
 
     Example:
         >>> ReweightedWakeSleep(k=5).kind
@@ -63,7 +64,14 @@ class ReweightedWakeSleep:
 
     def __call__(self, model: Any, x: Tensor, given: Given | None = None, step: int = 0) -> Estimate:
         with torch.no_grad():
-            samples = [group.z for group in model.draw(x, given, self.k).groups]
+            draw = model.draw(x, given, self.k)
+        if draw.shared:
+            raise CompositionError(
+                "reweighted wake-sleep compares each row's samples of z with one another, by weights for that row "
+                "alone. Latents g of the whole data set have one weight for all rows together, the product of theirs, "
+                "so that q(g) would get no gradient from it. Use ELBO or IWAE, whose bound holds their KL."
+            )
+        samples = [group.z for group in draw.groups]
         if len(samples) > 1:
             raise OptionError("reweighted wake-sleep scores the samples of one group of latents; the model has more.")
         (z,) = samples
