@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         spec,
         testing,
         train,
+        walks,
         zoo,
     )
     from .classify import encoder_classifier
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from .run import Run, compare, fit, resume
     from .saving import load, save
     from .spec import declared
+    from .walks import latent_map, traverse
 
 
 _NAMES = {
@@ -70,10 +72,12 @@ _NAMES = {
     "evaluate": "fitted",
     "fit": "run",
     "load": "saving",
+    "latent_map": "walks",
     "log_likelihood": "evaluation",
     "posterior": "inference.exact_posterior",
     "resume": "run",
     "save": "saving",
+    "traverse": "walks",
 }
 _MODULES = (
     "baselines",
@@ -104,6 +108,7 @@ _MODULES = (
     "spec",
     "testing",
     "train",
+    "walks",
     "zoo",
 )
 

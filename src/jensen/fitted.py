@@ -26,6 +26,7 @@ from .evaluation import (
     evaluation_mode,
     in_chunks,
     kind_of,
+    latent_size,
     latents,
     summarise,
 )
@@ -229,17 +230,40 @@ class Fitted:
             labels: The label of each row, for a model that is conditioned on them.
         """
         rows, given = self._checked(x, labels)
+        return self._like(self._means(rows, given, embedded=False), x)
+
+    def decode(self, z: Any, *, labels: Any = None) -> Any:
+        r"""The mean of :math:`p(x|z)` at given codes, in the user's units, as floats; of sentences the greedy ones.
+
+        Arguments:
+            z: Codes as :meth:`embed` gives them, shape (N, Z), as an array or a tensor.
+            labels: The label of each row, for a model that is conditioned on them.
+
+        Raises:
+            DataError: If they are not codes of this model.
+        """
+        codes = z if isinstance(z, Tensor) else np.asarray(z)
+        size = latent_size(self.vae) + int(getattr(self.vae, "classes", 0))  # such a code begins with the class
+        numbers = isinstance(codes, Tensor) or codes.dtype.kind in "fiub"
+        if not numbers or codes.ndim < 2 or not len(codes) or math.prod(codes.shape[1:]) != size or size == 0:
+            raise DataError(f"codes of this model have {size} values each; got an array of shape {tuple(codes.shape)}.")
+        dtype = next((p.dtype for p in self.vae.parameters()), torch.float32)
+        found = self._means(torch.as_tensor(codes, dtype=dtype), self.given(labels, len(codes)), embedded=True)
+        return found if isinstance(found, list) else self._like(found, z)
+
+    def _means(self, rows: Tensor, given: Given | None, *, embedded: bool) -> Any:
+        """The means of p(x|z) of rows or of codes, in the user's units."""
         device = device_of(self.vae)
 
         def mean(part: Tensor, known: Given | None = None) -> Tensor:
             known = None if known is None else known.to(device)
-            z = self.vae.embed(part.to(device), known)
+            z = part.to(device) if embedded else self.vae.embed(part.to(device), known)
             decoded: Tensor = self.vae.decode(z, known).mean.cpu()
             return decoded
 
         with evaluation_mode(self.vae):
             means = in_chunks(mean, rows, given).clone()
-        return self._like(means if self.schema is None else self._user_values(means, exact=False), x)
+        return means if self.schema is None else self._user_values(means, exact=False)
 
     def _user_values(self, x: Tensor, *, exact: bool) -> Any:
         """Model values in the user's units; sentences as a list."""
@@ -264,10 +288,7 @@ class Fitted:
         pair: Any = [first, second] if text else np.stack([first, second])
         z = torch.as_tensor(self.embed(pair))
         share = torch.linspace(0, 1, steps, dtype=z.dtype).reshape(-1, *[1] * (z.ndim - 1))
-        with evaluation_mode(self.vae):
-            line = z[0] + share * (z[1] - z[0])
-            means = in_chunks(lambda part: self.vae.decode(part.to(device_of(self.vae))).mean.cpu(), line).clone()
-        return means.numpy() if self.schema is None else self._user_values(means, exact=False)
+        return self.decode((z[0] + share * (z[1] - z[0])).numpy())
 
     def sample(
         self,

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .numbers import QUANTITIES
 
-__all__ = ["curves", "grid", "pairs"]
+if TYPE_CHECKING:
+    from .walks import LatentMap
+
+__all__ = ["curves", "grid", "latent_map", "pairs", "shares", "traversals"]
 
 Array = NDArray[Any]
 
@@ -132,5 +135,94 @@ def curves(path: Path, lines: Sequence[dict[str, Any]], best_step: int, title: s
     left.set_xlabel("step")
     right.set_xlabel("step")
     left.legend(fontsize=8)
+    figure.suptitle(title, fontsize=10, parse_math=False)
+    figure.savefig(path)
+
+
+def traversals(path: Path, rows: Array, names: Sequence[str], title: str, limits: tuple[float, float]) -> None:
+    r"""Writes a line of pictures for each of several names.
+
+    Arguments:
+        path: The PNG file.
+        rows: The rows, shape (T, S, \*X).
+        names: What each line is, T of them.
+        title: What they are.
+        limits: The values shown as black and as white.
+    """
+    lines, columns = rows.shape[:2]
+    strip = _as_image(rows[0, 0]).shape[0] == 1
+    figure = _figure(0.8 * columns + 0.9, (0.35 if strip else 0.8) * lines + 0.6)
+    panels = figure.subplots(lines, columns, squeeze=False)
+    for line, name in enumerate(names):
+        for axes, row in zip(panels[line], rows[line], strict=True):
+            _show(axes, row, *limits)
+        panels[line, 0].set_ylabel(name, fontsize=8, rotation=0, ha="right", va="center", parse_math=False)
+    figure.suptitle(title, fontsize=10, parse_math=False)
+    figure.savefig(path)
+
+
+def _tiles(rows: Array) -> Array:
+    r"""Rows of shape (L, C, \*X) as one picture, side by side."""
+    images = [[_as_image(row) for row in line] for line in rows]
+    return np.concatenate([np.concatenate(line, axis=1) for line in images], axis=0)
+
+
+def latent_map(
+    path: Path,
+    found: LatentMap,
+    title: str,
+    limits: tuple[float, float],
+    labels: Sequence[int] | None = None,
+    names: Sequence[str] = (),
+) -> None:
+    r"""Writes where rows lie in a space of two latents, and beside it what lies at each place.
+
+    Arguments:
+        path: The PNG file.
+        found: The map.
+        title: What it is.
+        limits: The values shown as black and as white.
+        labels: The number of each row's label, which then has a colour.
+        names: The names of the labels.
+    """
+    figure = _figure(9.6, 5.0)
+    left, right = figure.subplots(1, 2)
+    known = np.zeros(len(found.codes), dtype=int) if labels is None else np.asarray(labels)
+    for number in np.unique(known):
+        name = names[number] if labels is not None and number < len(names) else None
+        left.plot(*found.codes[known == number].T, ".", ms=3, color=f"C{number % 10}", label=name)
+    if labels is not None and len(names) <= 20:
+        left.legend(fontsize=7, markerscale=3, ncols=2)
+    left.set_xlabel("latent 0")
+    left.set_ylabel("latent 1")
+    left.set_title("posterior means of the rows", fontsize=9)
+    _show(right, _tiles(found.rows), *limits)
+    first, second = found.values
+    right.set_xlabel(f"latent 0, from {first[0]:.2g} to {first[-1]:.2g}, even in the prior's probability")
+    right.set_ylabel(f"latent 1, from {second[0]:.2g} to {second[-1]:.2g}")
+    right.set_title("mean of p(x|z) at each place", fontsize=9)
+    figure.suptitle(title, fontsize=10, parse_math=False)
+    figure.savefig(path)
+
+
+def shares(path: Path, found: Array, expected: Array, title: str, band: tuple[Array, Array] | None = None) -> None:
+    """Writes shares in an order beside those that a prior expects.
+
+    Arguments:
+        path: The PNG file.
+        found: The shares, shape (T,).
+        expected: Their expectation, shape (T,).
+        title: What they are.
+        band: The lower and the upper ends of the band in which 95 % of each lie under the prior, each of shape (T,).
+    """
+    figure = _figure(6.4, 3.2)
+    axes = figure.subplots()
+    places = np.arange(1, len(found) + 1)
+    if band is not None:
+        axes.fill_between(places, *band, color="0.88", label="95 % of them under the prior")
+    axes.plot(places, expected, color="0.5", lw=1, label="expected under the prior")
+    axes.plot(places, found, "o-", ms=3, lw=1, color="tab:blue", label="found")
+    axes.set_ylim(0, None)
+    axes.legend(fontsize=8)
     figure.suptitle(title, fontsize=10, parse_math=False)
     figure.savefig(path)

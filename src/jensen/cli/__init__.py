@@ -29,6 +29,8 @@ _COMMANDS = {
     "embed": ("use:embed", "Write the posterior mean of each row."),
     "reconstruct": ("use:reconstruct", "Write what the model makes of each row."),
     "interpolate": ("interpolate:interpolate", "Show what lies between two rows, by their codes."),
+    "traverse": ("walks:traverse", "Show what becomes of a row when its latents are moved, one at a time."),
+    "map": ("walks:latent_map", "Show the space of two latents: where rows lie in it, and what lies where."),
     "models": ("models:models", "List the models that can be fitted."),
     "doctor": ("doctor:doctor", "Show versions and hardware, and run a short self-test."),
 }

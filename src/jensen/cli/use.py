@@ -13,7 +13,18 @@ from .show import Flag, Whole, console, print_json
 if TYPE_CHECKING:
     from ..fitted import Fitted
 
-__all__ = ["embed", "is_text", "reconstruct", "sample", "say", "tell_sentences", "to_target", "write"]
+__all__ = [
+    "embed",
+    "is_text",
+    "limits_of",
+    "reconstruct",
+    "rows_of",
+    "sample",
+    "say",
+    "tell_sentences",
+    "to_target",
+    "write",
+]
 Split = Literal["train", "valid", "test"]
 
 
@@ -89,7 +100,7 @@ def embed(run: str, data: str | None = None, /, *, out: str, split: Split = "tes
 
     target = to_target(out, (".npy",))
     fitted = load(run)
-    rows, labels, files = _rows(run, data, split, fitted)
+    rows, labels, files = rows_of(run, data, split, fitted)
     codes = fitted.embed(rows, labels=labels)
     write(target, codes, "", fitted)
     say(run, target, codes, json=json, **files)
@@ -119,7 +130,7 @@ def reconstruct(
 
     target = None if out is None else to_target(out)
     fitted = load(run)
-    rows, labels, files = _rows(run, data, split, fitted)
+    rows, labels, files = rows_of(run, data, split, fitted)
     again = fitted.reconstruct(rows, labels=labels)
     if is_text(fitted):
         tell_sentences(run, again, target, json=json)
@@ -130,7 +141,7 @@ def reconstruct(
     say(run, target, again, json=json, **files)
 
 
-def _rows(run: str, data: str | None, split: Split, fitted: Fitted) -> tuple[Any, Any, dict[str, Any]]:
+def rows_of(run: str, data: str | None, split: Split, fitted: Fitted) -> tuple[Any, Any, dict[str, Any]]:
     """The rows, their labels where the model is conditioned on them, and, where they are image files, which file each
     is and which were left out.
     """
@@ -198,12 +209,16 @@ def write(path: Path, rows: Any, title: str, fitted: Fitted) -> None:
         return
     if path.suffix != ".png":
         raise OptionError(f"only sentences are written as text; --out must end in .png or .npy, got {path.name}.")
+    shown = rows[:400] if title.startswith(str(len(rows))) else rows[:36]
+    pictures.grid(path, shown, title, limits_of(fitted, rows))
+
+
+def limits_of(fitted: Fitted, rows: Any) -> tuple[float, float]:
+    """The values that are drawn as black and as white."""
     schema = fitted.schema
     if schema is not None and schema.kind != "continuous" and schema.binarisation == "none":
-        limits = (schema.offset, schema.offset + schema.step * (schema.levels - 1))
-    else:
-        limits = (0.0, 1.0) if schema is not None and schema.binary else (float(rows.min()), float(rows.max()))
-    pictures.grid(path, rows[:400] if title.startswith(str(len(rows))) else rows[:36], title, limits)
+        return schema.offset, schema.offset + schema.step * (schema.levels - 1)
+    return (0.0, 1.0) if schema is not None and schema.binary else (float(rows.min()), float(rows.max()))
 
 
 def say(run: str, path: Path, rows: Any, *, json: bool, **more: Any) -> None:

@@ -14,7 +14,12 @@ __all__ = ["build"]
 
 
 def build(context: Context) -> Built:
-    """An encoder and a decoder trained to reconstruct, without a distribution over codes.
+    r"""An encoder and a decoder trained to reconstruct, without a distribution over codes.
+
+    .. math:: \max_{f, p} \sum_n \log p(x_n | z_n), \quad z_n = f(x_n)
+
+    There is no p(z), so there is no p(x) and nothing to draw from, until ``jensen fit-prior`` has fitted one to the
+    codes.
 
     References:
         Hinton, Salakhutdinov (2006), Reducing the dimensionality of data with neural networks.

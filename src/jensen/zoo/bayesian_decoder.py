@@ -19,6 +19,12 @@ _NARROWER = 0.1  # than the prior, where the posterior of a weight starts
 def build(context: Context) -> Built:
     r"""A variational autoencoder whose decoder has a distribution over its weights instead of one value for each.
 
+    .. math:: E_{q(w)}\Bigl[E_{q(z|x)}[\log p(x|z, w)] - \mathrm{KL}(q(z|x) \| p(z))\Bigr] - \frac1N
+              \mathrm{KL}(q(w) \| p(w))
+
+    The weights w are one draw for all N rows, so a row pays for one N-th of their KL. It is for few rows, of which the
+    weights of a decoder would learn too much.
+
     References:
         Kingma, Welling (2013), Auto-encoding variational Bayes, appendix F. Wenzel et al. (2020), How good is the Bayes
         posterior in deep neural networks really?

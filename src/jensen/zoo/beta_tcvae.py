@@ -14,6 +14,8 @@ __all__ = ["build"]
 def build(context: Context) -> Built:
     """A variational autoencoder whose latents are pressed to be independent of one another over the data.
 
+    It is trained by :class:`jensen.objectives.BetaTCVAE`, in which the second term, the total correlation, weighs more.
+
     References:
         Chen, Li, Grosse, Duvenaud (2018), Isolating sources of disentanglement in variational autoencoders.
     """

@@ -11,7 +11,13 @@ __all__ = ["build"]
 
 
 def build(context: Context) -> Built:
-    """A variational autoencoder with a flow as posterior, or with one as prior.
+    r"""A variational autoencoder with a flow as posterior, or with one as prior.
+
+    .. math:: \log q(z|x) = \log N(\epsilon; 0, 1) - \log \left| \det \frac{\partial z}{\partial \epsilon} \right|,
+              \quad z = \mu(x) + \sigma(x) \odot T(\epsilon; h(x))
+
+    T is autoregressive, so the determinant is a product. This is ``flow-vae``; in ``flow-prior-vae`` q(z|x) is normal,
+    and the prior p(z) is that of which an autoregressive flow makes standard normal noise.
 
     References:
         Kingma et al. (2016), Improving variational inference with inverse autoregressive flow. Chen et al. (2017),

@@ -16,6 +16,8 @@ __all__ = ["build"]
 def build(context: Context) -> Built:
     r"""A variational autoencoder with a uniform prior on the unit sphere and power-spherical posteriors.
 
+    The prior is :class:`jensen.distributions.UniformSphere`, the posterior :class:`jensen.families.PowerSpherical`.
+
     References:
         Davidson et al. (2018), Hyperspherical variational auto-encoders. De Cao, Aziz (2020), The power spherical
         distribution.

@@ -19,7 +19,10 @@ _FALLING, _TIMES = 0.92, 3  # the share of the steps, and how often
 
 
 def build(context: Context) -> Built:
-    r"""A variational autoencoder of features that are on or off, with an Indian buffet process as prior.
+    r"""A variational autoencoder of features that are on or off, with :class:`jensen.priors.IndianBuffet` as prior.
+
+    The sticks are shared by all rows and have a posterior of their own. The bound is on the density of new rows given
+    the old ones, with features that are 0 or 1.
 
     References:
         Singh, Ling, Doshi-Velez (2017), Structured variational autoencoders for the beta-Bernoulli process.

@@ -11,7 +11,9 @@ __all__ = ["build"]
 
 
 def build(context: Context) -> Built:
-    """A variational autoencoder trained by the bound from K weighted samples, with doubly reparameterised gradients.
+    """A variational autoencoder trained by :class:`jensen.objectives.IWAE`, the bound from K weighted samples.
+
+    The gradients are doubly reparameterised, so that more samples do not drown those of the encoder in noise.
 
     References:
         Burda, Grosse, Salakhutdinov (2016), Importance weighted autoencoders. Tucker et al. (2019), Doubly

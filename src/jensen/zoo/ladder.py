@@ -25,7 +25,12 @@ _IMAGES_FROM = 32
 
 
 def build(context: Context) -> Built:
-    """A variational autoencoder with many groups of latents, made in one sweep from the top.
+    r"""A variational autoencoder with many groups of latents, made in one sweep from the top.
+
+    .. math:: p(x) = \int p(x | z_{1:L}) \prod_l p(z_l | z_{<l}) \, dz_{1:L}, \quad
+              q(z|x) = \prod_l q(z_l | z_{<l}, x)
+
+    Prior and posterior of a group share the path that leads to it.
 
     References:
         Sønderby et al. (2016), Ladder variational autoencoders. Child (2021), Very deep VAEs generalize autoregressive

@@ -32,6 +32,9 @@ _SMALL = 256
 def build(context: Context) -> Built:
     r"""Images pixel by pixel, :math:`p(x) = \prod_i p(x_i | x_{<i})`, or the same as the decoder of a VAE.
 
+    ``pixel-vae`` has latents as well, :math:`p(x) = \int p(z) \prod_i p(x_i | x_{<i}, z) dz`, which its decoder can do
+    without: where the KL falls to zero it has.
+
     References:
         Van den Oord, Kalchbrenner, Kavukcuoglu (2016), Pixel recurrent neural networks. Van den Oord et al. (2016),
         Conditional image generation with PixelCNN decoders. Gulrajani et al. (2017), PixelVAE.

@@ -19,6 +19,8 @@ __all__ = ["build"]
 def build(context: Context) -> Built:
     """A variational autoencoder with a class that a few labels name, and a classifier that learns from all rows.
 
+    Rows with a label are trained by L, rows without one by U of :class:`jensen.objectives.SemiSupervised`.
+
     References:
         Kingma, Rezende, Mohamed, Welling (2014), Semi-supervised learning with deep generative models (M2).
     """

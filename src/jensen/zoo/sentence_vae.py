@@ -24,6 +24,8 @@ _FREE_NATS, _FREE_FROM = 5.0, 300  # steps; in fewer the KL may not get there, a
 def build(context: Context) -> Built:
     r"""Sentences from a continuous space, :math:`p(x) = \int \prod_t p(x_t|x_{<t}, z) p(z) dz`, or without z.
 
+    ``language-model`` is the same LSTM without z, :math:`p(x) = \prod_t p(x_t|x_{<t})`, of which log p(x) is exact.
+
     References:
         Bowman, Vilnis, Vinyals, Dai, Jozefowicz, Bengio (2016), Generating sentences from a continuous space. He et al.
         (2019), Lagging inference networks and posterior collapse in variational autoencoders.

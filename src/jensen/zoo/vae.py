@@ -12,7 +12,9 @@ __all__ = ["build"]
 
 
 def build(context: Context) -> Built:
-    r"""A variational autoencoder, :math:`p(x) = \int p(x|z) p(z) dz`, trained by its ELBO.
+    r"""A variational autoencoder, :math:`p(x) = \int p(x|z) p(z) dz`, trained by :class:`jensen.objectives.ELBO`.
+
+    ``beta-vae`` is trained with β above 1, which presses codes towards the prior; its bounds are reported with β = 1.
 
     References:
         Kingma, Welling (2013), Auto-encoding variational Bayes. Higgins et al. (2017), β-VAE.

@@ -14,6 +14,8 @@ __all__ = ["build"]
 def build(context: Context) -> Built:
     """An autoencoder with a stochastic encoder whose codes, taken together, are held to the prior by a discrepancy.
 
+    It is trained by :class:`jensen.objectives.MMD`, which has no bound on log p(x) in it; one is measured all the same.
+
     References:
         Tolstikhin, Bousquet, Gelly, Schölkopf (2018), Wasserstein auto-encoders. Zhao, Song, Ermon (2019), InfoVAE.
     """

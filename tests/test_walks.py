@@ -1,0 +1,98 @@
+"""Walks through the space of latents, on linear models, where each picture is a straight line."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.stats import norm
+
+import jensen
+from jensen import Fitted, testing, walks
+from jensen.errors import DataError, JensenError, OptionError
+
+WEIGHTS = torch.tensor([[3.0, 0.01], [0.0, 0.02], [1.0, -0.01]])
+
+
+@pytest.fixture
+def linear():
+    return Fitted(testing.LinearGaussian(WEIGHTS, noise=0.5).model)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A run with two latents, one that needs labels, and one without a prior."""
+    folder = tmp_path_factory.mktemp("runs")
+    tiny = {"steps": 3, "samples": 2, "hidden": [8]}
+    jensen.fit("digits", out=folder / "two", latents=2, **tiny)
+    jensen.fit("digits", out=folder / "labels", model="conditional-vae", latents=3, **tiny)
+    jensen.fit("digits", out=folder / "codes", model="autoencoder", latents=2, **tiny)
+    return folder
+
+
+def test_decoding_the_codes_of_rows_reconstructs_them(linear):
+    x = np.random.default_rng(0).normal(size=(5, 3))
+    np.testing.assert_array_equal(linear.decode(linear.embed(x)), linear.reconstruct(x))
+    assert isinstance(linear.decode(torch.zeros(2, 2)), torch.Tensor)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros(2), np.zeros((3, 5)), np.zeros((0, 2)), [["a", "b"]]])
+def test_what_is_no_code_is_refused(linear, wrong):
+    with pytest.raises(DataError, match="2 values each"):
+        linear.decode(wrong)
+
+
+def test_a_walk_moves_one_latent_through_its_prior_and_leaves_the_others(linear):
+    x = np.random.default_rng(0).normal(size=(50, 3))
+    walk = walks.traverse(linear, x, steps=5)
+    assert walk.latents == (0, 1)  # of the second little is known
+    np.testing.assert_allclose(walk.values[0], np.linspace(norm.ppf(0.01), norm.ppf(0.99), 5), atol=0.15)
+    code = linear.embed(x)[0]
+    for line, number in enumerate(walk.latents):
+        expected = linear.reconstruct(x)[0] + np.outer(walk.values[line] - code[number], WEIGHTS.numpy()[:, number])
+        np.testing.assert_allclose(walk.rows[line], expected, atol=1e-6)
+
+
+def test_a_map_puts_each_place_where_it_belongs(linear):
+    x = np.random.default_rng(0).normal(size=(4, 3))
+    found = walks.latent_map(linear, x, side=7)
+    np.testing.assert_array_equal(found.codes, linear.embed(x))
+    np.testing.assert_allclose(found.values[0], norm.ppf(np.linspace(0.03, 0.97, 7)), atol=0.1)
+    across, up = found.values
+    np.testing.assert_allclose(found.rows[0, 6], WEIGHTS.numpy() @ [across[6], up[6]], atol=1e-6)  # top right
+    np.testing.assert_allclose(found.rows[6, 0], WEIGHTS.numpy() @ [across[0], up[0]], atol=1e-6)  # bottom left
+
+
+@pytest.mark.parametrize("options", [{"steps": 1}, {"count": 0}, {"latents": [2]}, {"latents": []}])
+def test_walks_that_lead_nowhere_are_refused(linear, options):
+    with pytest.raises(OptionError):
+        walks.traverse(linear, np.eye(3), **options)
+
+
+def test_models_without_such_latents_are_refused(runs):
+    rows = jensen.data.open_source("digits").rows[:3]
+    with pytest.raises(JensenError, match="fit-prior"):
+        walks.traverse(jensen.load(runs / "codes"), rows)
+    with pytest.raises(JensenError, match="another map for each"):
+        walks.latent_map(jensen.load(runs / "labels"), rows)
+    with pytest.raises(JensenError, match="--latents 2"):
+        walks.latent_map(Fitted(testing.LinearGaussian(torch.eye(3), noise=0.5).model), np.eye(3))
+    with pytest.raises(OptionError, match="side=1"):
+        walks.latent_map(jensen.load(runs / "two"), rows, side=1)
+
+
+def test_the_command_line_writes_pictures_and_arrays(runs, cli, tmp_path):
+    code, out, _ = cli("traverse", runs / "labels", "--row", "3", "--out", tmp_path / "a.npy", "-n", "2", "--json")
+    assert code == 0 and json.loads(out)["shape"] == [2, 9, 8, 8]
+    assert np.load(tmp_path / "a.npy").shape == (2, 9, 8, 8)
+    for name, arguments in {"t": ("traverse", "--latent", "1"), "m": ("map", "--side", "4")}.items():
+        verb, *options = arguments
+        assert cli(verb, runs / "two", *options, "--out", tmp_path / f"{name}.png")[0] == 0
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert np.asarray(image.convert("L")).std() > 5
+
+
+def test_a_row_that_is_not_there_is_refused(runs, cli, tmp_path):
+    code, _, error = cli("traverse", runs / "two", "--row", "100000", "--out", tmp_path / "a.png")
+    assert code == 2 and "--row" in error
