@@ -1,7 +1,8 @@
 """Training: a step, a loop, and checkpoints that resume to the last bit."""
 
 from .checkpoint import Checkpoints
-from .fit import History, Report, fit
+from .fit import fit
+from .history import History, Report
 from .options import TrainOptions
 from .pace import Pace, measure_pace
 from .profile import Profile

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..data import Rows, batch_index
-from ..evaluation import bounds, latents
+from ..evaluation import bounds, evidence_of, latents, reconstructions
 from ..roles import Given, Objective
 from .options import TrainOptions
 from .profile import Profile
@@ -71,6 +71,9 @@ def measure_pace(
         while len(times) < _LEAST_STEPS or (len(times) < _MOST_STEPS and time.perf_counter() < until):
             times.append(one(_WARM + len(times)))
     start = time.perf_counter()
-    bounds(trial, valid, k=1, given=valid_given)
+    if evidence_of(trial) == "none":
+        reconstructions(trial, valid, valid_given)
+    else:
+        bounds(trial, valid, k=1, given=valid_given)
     latents(trial, valid, valid_given)
     return Pace(sorted(times)[len(times) // 2], time.perf_counter() - start)

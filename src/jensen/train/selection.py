@@ -7,11 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .tensors import copied
+
 __all__ = ["Selection"]
-
-
-SCORES = {"lower": "elbo", "predictive": "elbo", "exact": "log_likelihood", "none": "reconstruction"}
-"""What validation measures, by what the log-weights of a model are worth."""
 
 
 class Selection:
@@ -30,7 +28,7 @@ class Selection:
         """Keeps the weights that the model holds if their bound is the best so far."""
         if bound > self.bound:
             self.bound, self.step, self.waited = bound, step, 0
-            self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+            self.weights = copied(model)
         else:
             self.waited += 1
 

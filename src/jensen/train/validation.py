@@ -1,0 +1,61 @@
+"""Validation: rows that training does not see, scored at β = 1 with the same noise each time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ..evaluation import bounds, evidence_of, latents, reconstructions
+from ..noise import mix
+from ..numbers import finite, mean_and_se
+from ..roles import Given, Objective
+
+__all__ = ["Validation"]
+
+_SCORES = {"lower": "elbo", "predictive": "elbo", "exact": "log_likelihood", "none": "reconstruction"}
+"""What validation measures, by what the log-weights of a model are worth."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    r"""Validation rows of a model.
+
+    Arguments:
+        model: The model.
+        objective: What it is trained on.
+        rows: The rows as the model sees them, shape (N, \*X).
+        given: What is known beside them.
+        seed: The seed of the training.
+    """
+
+    model: Any
+    objective: Objective
+    rows: Tensor
+    given: Given | None
+    seed: int
+
+    def scores(self) -> Tensor:
+        """The bound of each row, or how well it is reconstructed where there is no bound.
+
+        Raises:
+            NonFiniteError: If a log-weight is not a number, or infinitely large.
+        """
+        if evidence_of(self.model) == "none":
+            return reconstructions(self.model, self.rows, self.given)
+        k = self.objective.k if self.objective.kind == "estimate" else 1
+        return bounds(self.model, self.rows, k=k, seed=mix(self.seed, "validation"), given=self.given).elbo
+
+    def summary(self, scores: Tensor, log_jacobian: float) -> tuple[float, dict[str, Any]]:
+        """The mean score, which selects weights, and the line of a report, whose densities are of the user's values."""
+        mean, se = mean_and_se(scores)
+        use = latents(self.model, self.rows, self.given)
+        return mean, {
+            _SCORES[evidence_of(self.model)]: finite(mean + log_jacobian),
+            "se": finite(se),
+            "n": len(scores),
+            "kl": None if use.kl is None else finite(use.kl),
+            "active_latents": use.active,
+            **getattr(getattr(self.model, "posterior", None), "report", dict)(),
+        }
