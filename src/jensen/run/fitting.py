@@ -157,34 +157,14 @@ def fit(
         raise OptionError(f"--stop-after must be at least 1; got {stop_after}.")
     if out is not None:
         refuse_existing(Path(out))
-    if isinstance(data, str | os.PathLike) and os.path.isdir(data):  # many images take a while
-        observer.phase(f"opening {os.fspath(data)}")
-    source = open_source(data, key=chosen.key, download=download, image_size=chosen.image_size)
-    density = getattr(chosen, "likelihood", "auto") == "normal" if model is None else _is_density(model)
-    splits = prepare(
-        source, binarisation=chosen.binarisation, seed=chosen.data_seed, density=density, text=_text_options(chosen)
-    )
-    observer.found(splits)
-    plan = choose(
-        splits.schema,
-        len(splits.stored["train"]),
-        chosen,
-        model,
-        scored=len(splits.stored["valid"]) + len(splits.stored["test"]),
-        timed=_clock(splits, chosen),
-        classes=len(splits.label_names) if splits.labels else 0,
-    )
+    splits = _open(data, model, chosen, observer, download=download)
+    plan = _plan(splits, model, chosen)
     chosen = chosen.model_copy(update={"samples": plan.samples})
     splits = _with_labels(splits, plan.model, chosen)
     if model is None:
         start_at_marginal(plan.model.likelihood, _some_rows(splits))
     plan.model.to(plan.device)
-    training = {
-        "objective": describe(plan.objective)[0].model_dump(),
-        "training": plan.training.model_dump(),
-        "checkpoint_every": plan.checkpoint_every,
-        "options": chosen.model_dump(mode="json"),
-    }
+    training = _training(plan, chosen)
     describe(plan.model)  # what cannot be written is refused before there is a folder
     observer.chose(plan.choices, parameters_of(plan.model))
     folder = new_folder(out, splits.schema.name)
@@ -194,18 +174,45 @@ def fit(
         write_files(folder, splits)
         write_json(folder / "environment.json", environment(plan.device))
         draw_inputs(folder, splits)
-        job = _Job(
-            folder,
-            splits,
-            plan.model,
-            plan.objective,
-            plan.training,
-            plan.checkpoint_every,
-            chosen,
-            observer,
-            Profile(on=profile, device=plan.device),
-        )
+        measured, every = Profile(on=profile, device=plan.device), plan.checkpoint_every
+        job = _Job(folder, splits, plan.model, plan.objective, plan.training, every, chosen, observer, measured)
         return job.run(resuming=False, stop_after=stop_after, should_stop=should_stop)
+
+
+def _open(data: DataLike, model: Any, options: FitOptions, observer: Observer, *, download: bool) -> Splits:
+    """The data, split under the schema that the options and a user's own model ask for."""
+    if isinstance(data, str | os.PathLike) and os.path.isdir(data):  # many images take a while
+        observer.phase(f"opening {os.fspath(data)}")
+    source = open_source(data, key=options.key, download=download, image_size=options.image_size)
+    density = getattr(options, "likelihood", "auto") == "normal" if model is None else _is_density(model)
+    splits = prepare(
+        source, binarisation=options.binarisation, seed=options.data_seed, density=density, text=_text_options(options)
+    )
+    observer.found(splits)
+    return splits
+
+
+def _plan(splits: Splits, model: Any, options: FitOptions) -> Plan:
+    """What to train on the data, and how."""
+    return choose(
+        splits.schema,
+        len(splits.stored["train"]),
+        options,
+        model,
+        scored=len(splits.stored["valid"]) + len(splits.stored["test"]),
+        timed=_clock(splits, options),
+        classes=len(splits.label_names) if splits.labels else 0,
+    )
+
+
+def _training(plan: Plan, options: FitOptions) -> dict[str, Any]:
+    """What ``config.json`` says of a training beside the model."""
+    return {
+        "objective": describe(plan.objective)[0].model_dump(),
+        "training": plan.training.model_dump(),
+        "checkpoint_every": plan.checkpoint_every,
+        "options": options.model_dump(mode="json"),
+    }
 
 
 def _with_labels(splits: Splits, model: Any, options: FitOptions) -> Splits:
