@@ -75,6 +75,11 @@ def test_seeds_from_the_command_line(cli):
     assert cli("fit", "--resume", document["run"], "--seeds", 2)[0] == 2
 
 
+def test_a_model_without_a_bound_keeps_to_a_budget_as_well(tmp_path):
+    done = jensen.fit("digits", model="autoencoder", out=tmp_path / "run", time_budget=0.5, hidden=(8,))
+    assert done.finished and done.step > 1
+
+
 @pytest.mark.parametrize("text", ["", "abc", "-3s", "0", "10 weeks", "1e3"])
 def test_budgets_that_are_no_time(cli, text):
     code, _, err = cli("fit", "t.npy", "--time-budget", text)
