@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -102,17 +102,7 @@ def reverse_ais(model: Any, x: Tensor, z: Tensor, forward: Annealed, *, seed: in
             begin += count
     log_weight, accepted = (torch.cat(column, -1) for column in zip(*parts, strict=True))
     check_weights(log_weight)
-    return Annealed(
-        log_weight,
-        keys,
-        "upper",
-        forward.measure,
-        forward.betas,
-        forward.step_sizes,
-        forward.leapfrogs,
-        forward.start,
-        accepted,
-    )
+    return replace(forward, log_weight=log_weight, keys=keys, kind="upper", acceptance=accepted)
 
 
 def bdmc(
