@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import time
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from jensen.data import open_source, prepare
 from jensen.diagnose import objective_faults, weight_faults
 from jensen.diagnose.parts import PARTS
 from jensen.errors import DataError, OptionError, RunError
+from jensen.model import Autoencoder, Explicit
 from jensen.noise import seeded
 from jensen.roles import Draw, Estimate
 
@@ -357,7 +359,7 @@ def test_options_that_cannot_be_used_are_refused():
 
 @pytest.fixture(autouse=True)
 def _few_temperatures(monkeypatch):
-    monkeypatch.setattr("jensen.diagnose.parts._TEMPERATURES", 5)
+    monkeypatch.setattr("jensen.diagnose.parts.TEMPERATURES", 5)
 
 
 @pytest.fixture(scope="module")
@@ -432,3 +434,52 @@ def test_comparing_pairs_the_rows(run, tmp_path):
     assert found["difference"] == pytest.approx(b["mean"] - a["mean"])
     # The rows' own differences are shared, so the error is far below that of two unpaired means.
     assert found["difference_se"] < 0.6 * math.hypot(a["se"], b["se"])
+
+
+# -- time ------------------------------------------------------------------------------------------------------------
+
+
+class Slow(nn.Module):
+    """A decoder that takes its time over every row, as one that predicts pixel by pixel does."""
+
+    def __init__(self, inner, seconds):
+        super().__init__()
+        self.inner, self.seconds = inner, seconds
+
+    def forward(self, z, given=None):
+        time.sleep(self.seconds * z.shape[:-1].numel())
+        return self.inner(z, given)
+
+
+def test_a_slow_model_is_checked_on_less_and_the_page_says_so():
+    oracle = linear().model
+    slow = VAE(oracle.prior, Slow(oracle.likelihood, 3e-5), oracle.posterior)
+    begin = time.monotonic()
+    page = jensen.check(slow, table(100), time_budget=4.0)
+    taken = time.monotonic() - begin
+    assert taken < 20.0, taken  # in full it takes minutes
+    assert page.weights is not None and 0 < page.about["shares"]["weights"] < 1
+    assert page.annealed is None and "--time-budget" in page.skipped["annealed"]
+    (note,) = [finding for finding in page.findings if finding.topic == "time"]
+    assert "weights 1/" in note.found and "--time-budget" in note.change and not page.faults
+
+
+def test_without_a_budget_or_with_enough_all_is_measured():
+    oracle = linear()
+    pages = [jensen.check(oracle.model, table(100), parts=("weights", "use"), time_budget=b) for b in (None, 3600.0)]
+    assert all(page.about["shares"] == {} and not page.skipped for page in pages)
+    assert pages[0].weights.elbo == pages[1].weights.elbo
+    with pytest.raises(OptionError, match="positive"):
+        jensen.check(oracle.model, table(100), time_budget=0.0)
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (Explicit(Conditional(nets.mlp(2, 5), families.Normal(5))), "log p.x. is exact"),
+        (Autoencoder(nets.mlp(5, 2), Conditional(nets.mlp(2, 5), families.Normal(5)), 2), "no q"),
+    ],
+)
+def test_models_without_a_posterior_are_refused_with_what_to_do_instead(model, reason):
+    with pytest.raises(OptionError, match=reason):
+        jensen.check(model, torch.zeros(10, 5))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 from rich.table import Table
 
-from .show import Flag, Whole, console, print_json
+from .show import Flag, Whole, console, print_json, seconds_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,6 +42,7 @@ def check(
     rows: Whole = 200,
     k: Annotated[Whole, Parameter(name=["--samples", "-k"])] = 1000,
     seed: Whole | None = None,
+    time_budget: str = "60s",
     json: Flag = False,
 ) -> None:
     """Say on one page whether a run's model is any good, and what limits it.
@@ -60,6 +61,9 @@ def check(
         The number of samples of the latents for each of those rows.
     seed
         The seed of all noise; by default one that follows from that of the fit.
+    time_budget
+        About how long it may take, such as 60s, 10m or 1h. Where a model is slow the dearest parts are measured on
+        fewer rows, and the page says which.
     json
         Print the page as one JSON object on stdout.
     """
@@ -74,6 +78,7 @@ def check(
             rows=rows,
             samples=k,
             seed=seed,
+            time_budget=seconds_of(time_budget),
             told=lambda part: status.update(f"{_PHASES.get(part, part)} …"),
         )
     if json:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 import signal
 import sys
 from collections.abc import Callable
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from ..run import Run, SeedRuns
 
 from ..zoo import entry_of
-from .show import ConsoleObserver, Flag, Whole, evaluation_table, print_json
+from .show import ConsoleObserver, Flag, Whole, evaluation_table, print_json, seconds_of
 
 __all__ = ["command"]
 
@@ -147,7 +146,7 @@ def _fit(
         if name in given:
             given[name] = _widths(name, given[name])
     if "time_budget" in given:
-        given["time_budget"] = _seconds(given["time_budget"])
+        given["time_budget"] = seconds_of(given["time_budget"])
     stopper = _Stopper()
     observer = _Observer(stopper)
     if (data is None) == (resume is None) or resume == "":
@@ -245,15 +244,6 @@ def _finish_seeds(done: SeedRuns, observer: ConsoleObserver, stopper: _Stopper, 
     if json:
         print_json(done.summary or {"run": str(done.path), "finished": False})
     stopper.leave(finished=done.finished)
-
-
-def _seconds(text: str) -> float:
-    from ..errors import OptionError
-
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?)\s*(s|m|h|)", text.strip().lower())
-    if found is None or float(found[1]) <= 0:
-        raise OptionError(f"--time-budget cannot be {text!r}; expected a time such as 90s, 10m or 1.5h.")
-    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 def _widths(name: str, text: str) -> tuple[int, ...]:

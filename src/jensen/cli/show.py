@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..recipe import Choice
     from ..train import Profile, Report
 
-__all__ = ["ConsoleObserver", "Flag", "Whole", "console", "evaluation_table", "print_json"]
+__all__ = ["ConsoleObserver", "Flag", "Whole", "console", "evaluation_table", "print_json", "seconds_of"]
 
 
 def _whole(_: object, tokens: Sequence[Token]) -> int:
@@ -46,6 +46,16 @@ def print_json(document: Mapping[str, Any]) -> None:
     """Writes one JSON object to stdout."""
     sys.stdout.write(json.dumps(document, allow_nan=False, ensure_ascii=False) + "\n")
     sys.stdout.flush()
+
+
+def seconds_of(text: str) -> float:
+    """A time such as 90s, 10m or 1.5h, in seconds."""
+    from ..errors import OptionError
+
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?)\s*(s|m|h|)", text.strip().lower())
+    if found is None or float(found[1]) <= 0:
+        raise OptionError(f"--time-budget cannot be {text!r}; expected a time such as 90s, 10m or 1.5h.")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 class ConsoleObserver:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,8 @@ from torch import Tensor
 from ..errors import DataError, JensenError, OptionError
 from ..evaluation import check_data
 from ..fitted import Fitted
+from . import budget
+from .findings import Finding
 from .page import Page, Subject
 from .parts import PARTS, identities
 from .sentences import findings
@@ -35,6 +38,7 @@ def check(
     samples: int = 1000,
     seed: int = 0,
     parts: tuple[str, ...] = tuple(PARTS),
+    time_budget: float | None = None,
 ) -> Page:
     r"""One page about a model: is it any good, and what limits it?
 
@@ -51,6 +55,9 @@ def check(
         samples: The number of draws of the latents for each of those rows.
         seed: The seed of everything that is drawn.
         parts: The names of the parts wanted; by default all.
+        time_budget: About how long it may take, seconds. Single passes of the model are timed first, and the dearest
+            parts are measured on fewer rows or temperatures, or left out, until all fit; the page says which. None
+            for all of everything, which depends on no clock.
 
     Raises:
         OptionError: If an option is out of range.
@@ -81,7 +88,7 @@ def check(
         samples=samples,
         seed=seed,
     )
-    return check_subject(subject, parts=parts)
+    return check_subject(subject, parts=parts, time_budget=time_budget)
 
 
 def _numbers(values: Any, name: str) -> Tensor | None:
@@ -98,32 +105,53 @@ _OF_A_SPREAD = ("annealed", "bracket", "gaps", "gradients", "calibration", "scal
 
 
 def check_subject(
-    subject: Subject, *, parts: tuple[str, ...] = tuple(PARTS), told: Callable[[str], None] | None = None
+    subject: Subject,
+    *,
+    parts: tuple[str, ...] = tuple(PARTS),
+    time_budget: float | None = None,
+    told: Callable[[str], None] | None = None,
 ) -> Page:
     """The page of a subject that is in model values already; ``told`` hears what is being measured."""
-    _validate(subject, parts)
+    _validate(subject, parts, time_budget)
+    skipped = {name: why for name in parts if (why := _inapplicable(subject.model, name)) is not None}
+    notes: list[Finding] = []
+    if time_budget is not None:
+        wanted = ("identities", *(name for name in parts if name not in skipped))
+        plan = budget.plan_parts(
+            subject, budget.measure_pace(subject.model, subject.x, subject.seed), wanted, time_budget
+        )
+        subject = replace(subject, shares=plan.shares)
+        skipped |= {name: budget.reason(least, time_budget) for name, least in plan.left_out.items()}
+        note = budget.told(plan, time_budget)
+        notes += [] if note is None else [note]
     found: dict[str, Any] = {}
-    skipped: dict[str, str] = {}
     for name in parts:
+        if name in skipped:
+            continue
         if told is not None:
             told(name)
-        if name in _OF_ONE_GROUP and not all(hasattr(subject.model, role) for role in ("prior", "posterior")):
-            skipped[name] = f"needs a model with one prior and one posterior; {type(subject.model).__name__} has not."
-            continue
-        if name in _OF_A_SPREAD and getattr(getattr(subject.model, "posterior", None), "deterministic", False):
-            skipped[name] = (
-                "needs a posterior that spreads over z; here q(z|x) is one code, and its bound is what it is."
-            )
-            continue
         try:
             found[name] = PARTS[name](subject)
         except JensenError as error:
             skipped[name] = str(error)
-    page = Page(about=_about(subject), skipped=skipped, findings=identities(subject), **found)
-    return replace(page, findings=findings(page))
+    faults = [] if "identities" in skipped else identities(subject)
+    page = Page(about=_about(subject), skipped=skipped, findings=faults, **found)
+    return replace(page, findings=[*findings(page), *notes])
 
 
-def _validate(subject: Subject, parts: tuple[str, ...]) -> None:
+def _inapplicable(model: Any, name: str) -> str | None:
+    """Why a part does not apply to a model; None where it does."""
+    if name in _OF_ONE_GROUP and not all(hasattr(model, role) for role in ("prior", "posterior")):
+        return f"needs a model with one prior and one posterior; {type(model).__name__} has not."
+    if name in _OF_A_SPREAD and getattr(getattr(model, "posterior", None), "deterministic", False):
+        return "needs a posterior that spreads over z; here q(z|x) is one code, and its bound is what it is."
+    return None
+
+
+def _validate(subject: Subject, parts: tuple[str, ...], time_budget: float | None) -> None:
+    _refuse_without_latents(subject.model)
+    if time_budget is not None and not 0 < time_budget < math.inf:
+        raise OptionError(f"a time budget is a positive number of seconds; got {time_budget}.")
     if subject.rows < _LEAST_ROWS or subject.samples < _LEAST_ROWS:
         raise OptionError(
             f"a check needs at least {_LEAST_ROWS} rows and samples; got rows={subject.rows}, "
@@ -144,6 +172,31 @@ def _validate(subject: Subject, parts: tuple[str, ...]) -> None:
             raise DataError(f"{name} has {len(values)} entries for {0 if rows is None else len(rows)} rows.")
 
 
+def _refuse_without_latents(model: Any) -> None:
+    """A page is about latents and their posterior; without them nothing of it can be measured."""
+    evidence = getattr(model, "evidence", "lower")
+    if evidence == "exact":
+        raise OptionError(
+            f"a check is about latents and the distance of a bound from log p(x); {type(model).__name__} has no "
+            "latents, and its log p(x) is exact. See how good it is with: jensen evaluate RUN."
+        )
+    if evidence == "none":
+        raise OptionError(
+            f"a check is about a posterior and the bound that it gives; {type(model).__name__} has no q(z|x) or no "
+            "p(z), and so no bound. See how well its codes tell labels with: jensen classify RUN."
+        )
+    if getattr(model, "sums_exactly", False):
+        raise OptionError(
+            f"a check takes log-weights apart into log p(x, z) − log q(z|x); those of {type(model).__name__} are sums "
+            "over all classes, which have no such parts. See its bound and accuracy with: jensen evaluate RUN."
+        )
+    if getattr(model, "conditions", 0):
+        raise OptionError(
+            "a check is about p(x); this model is of rows given their labels, p(x|label), and a check does not give "
+            "it any. See its bound with: jensen evaluate RUN."
+        )
+
+
 def _about(subject: Subject) -> dict[str, Any]:
     return {
         "split": subject.split,
@@ -152,6 +205,7 @@ def _about(subject: Subject) -> dict[str, Any]:
         "rows": min(subject.rows, len(subject.x)),
         "samples": subject.samples,
         "seed": subject.seed,
+        "shares": {part: share for part, share in subject.shares.items() if share < 1},
         "measure": subject.measure,
         "protocol": subject.protocol,
     }

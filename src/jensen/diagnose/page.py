@@ -45,6 +45,7 @@ class Subject:
         rows: The number of rows of which the costly parts take a sample.
         samples: The number of draws of the latents for each of those rows.
         seed: The seed of everything that is drawn.
+        shares: The share of its rows, or temperatures, that a part is to take; 1 where nothing is said.
     """
 
     model: Any
@@ -61,6 +62,11 @@ class Subject:
     rows: int = 200
     samples: int = 1000
     seed: int = 0
+    shares: dict[str, float] = field(default_factory=dict)
+
+    def share_of(self, part: str, full: int, least: int) -> int:
+        """How many of the rows or temperatures of a part are taken: its share, and no fewer than say anything."""
+        return scaled(full, self.shares.get(part, 1.0), least)
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(part) for part in value]
     return value.to_json() if hasattr(value, "to_json") else value
+
+
+def scaled(full: int, share: float, least: int) -> int:
+    """A share of a number, at least so many, and no more than all.
+
+    Example:
+        >>> scaled(200, 0.25, 10), scaled(200, 0.01, 10), scaled(5, 0.25, 10)
+        (50, 10, 5)
+    """
+    return min(full, max(least, round(full * share)))
 
 
 def halves(count: int, seed: int) -> tuple[Tensor, Tensor]:

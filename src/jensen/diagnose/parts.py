@@ -16,6 +16,7 @@ from ..numbers import Number
 from ..objectives import ELBO, IWAE, DoublyReparameterised, LeaveOneOut, StickingTheLanding
 from ..roles import Objective
 from .aggregate import Aggregate
+from .budget import ANNEALED_ROWS, BATCH, CHAINS, GAP_ROWS, IDENTITY_ROWS, LEAST, SIMULATED, TEMPERATURES
 from .calibration import Calibration, simulation_calibration
 from .collapse import LatentUse, latent_use
 from .disentanglement import Disentanglement, InformationGap, dci, mutual_information_gap
@@ -33,23 +34,19 @@ from .weights import WeightReport, weigh
 
 __all__ = ["PARTS", "identities"]
 
-_ANNEALED_ROWS = 16
-_CHAINS = 4
-_TEMPERATURES = 100
-_GAP_ROWS = 50
 _PROBED_ROWS = 4000
-_BATCH = 100
 _SCALED_DRAWS = 10_000
 
 
-def chosen(subject: Subject) -> Tensor:
-    """The rows of which the costly parts are measured."""
-    return some_rows(subject.x, subject.rows, subject.seed)
+def chosen(subject: Subject, part: str) -> Tensor:
+    """The rows of which a costly part is measured."""
+    usual = some_rows(subject.x, subject.rows, subject.seed)
+    return some_rows(usual, subject.share_of(part, len(usual), LEAST[part]), subject.seed)
 
 
 def identities(subject: Subject) -> list[Finding]:
     """What is wrong with the log-weights and the objective, whatever has been learnt."""
-    x = some_rows(subject.x, 64, subject.seed)
+    x = some_rows(subject.x, subject.share_of("identities", IDENTITY_ROWS, LEAST["identities"]), subject.seed)
     found = weight_faults(subject.model, x, seed=subject.seed)
     if subject.objective is None:
         return found
@@ -58,7 +55,7 @@ def identities(subject: Subject) -> list[Finding]:
 
 def weights(subject: Subject) -> WeightReport:
     """Bounds and estimates of log p(x)."""
-    x = chosen(subject)
+    x = chosen(subject, "weights")
     log_weight = draws_of(subject.model, x, k=subject.samples, seed=subject.seed).log_weight + subject.log_jacobian
     labels: dict[str, Any] = {"measure": subject.measure, "split": subject.split, "protocol": subject.protocol}
     return weigh(log_weight, keys=row_keys(x), **labels)
@@ -68,10 +65,12 @@ def annealed(subject: Subject) -> dict[str, Number]:
     """Annealed importance sampling from the posterior, beside importance sampling of the same rows."""
     from ..inference import ais, importance
 
-    x = some_rows(chosen(subject), _ANNEALED_ROWS, subject.seed)
+    x = some_rows(chosen(subject, "annealed"), ANNEALED_ROWS, subject.seed)
     model, seed = subject.model, subject.seed
-    found = ais(model, x, temperatures=_TEMPERATURES, chains=_CHAINS, start=model.posterior, seed=seed)
-    plain = importance(model, x, model.posterior, k=subject.samples, seed=seed)
+    temperatures = subject.share_of("annealed", TEMPERATURES, LEAST["annealed"])
+    found = ais(model, x, temperatures=temperatures, chains=CHAINS, start=model.posterior, seed=seed)
+    k = subject.share_of("annealed", subject.samples, LEAST["beside"])
+    plain = importance(model, x, model.posterior, k=k, seed=seed)
     return {name: _shown(subject, each.number(subject.split)) for name, each in (("ais", found), ("iwae", plain))}
 
 
@@ -80,8 +79,9 @@ def bracket(subject: Subject) -> dict[str, Number]:
     from ..inference import bdmc
 
     model = subject.model
-    how: dict[str, Any] = {"temperatures": _TEMPERATURES, "chains": _CHAINS, "start": model.posterior}
-    found = bdmc(model, min(_ANNEALED_ROWS, subject.rows), seed=subject.seed, **how)
+    temperatures = subject.share_of("bracket", TEMPERATURES, LEAST["annealed"])
+    how: dict[str, Any] = {"temperatures": temperatures, "chains": CHAINS, "start": model.posterior}
+    found = bdmc(model, min(ANNEALED_ROWS, subject.rows), seed=subject.seed, **how)
     sides = (("lower", found.lower), ("upper", found.upper))
     return {name: _shown(subject, side.number("simulated")) for name, side in sides}
 
@@ -93,7 +93,8 @@ def _shown(subject: Subject, number: Number) -> Number:
 
 def gaps(subject: Subject) -> InferenceGaps:
     """The gap of the bound, on some training and held-out rows."""
-    held = some_rows(chosen(subject), _GAP_ROWS, subject.seed)
+    usual = some_rows(subject.x, subject.rows, subject.seed)
+    held = some_rows(usual, subject.share_of("gaps", min(GAP_ROWS, len(usual)), LEAST["gaps"]), subject.seed)
     train = None if subject.train is None else some_rows(subject.train, len(held), subject.seed)
     found = inference_gaps(subject.model, held, train, samples=subject.samples, seed=subject.seed)
     return found.shifted(subject.log_jacobian)
@@ -106,13 +107,13 @@ def surgery(subject: Subject) -> Surgery:
 
 def use(subject: Subject) -> LatentUse:
     """Which latents are used."""
-    return latent_use(subject.model, chosen(subject), seed=subject.seed)
+    return latent_use(subject.model, chosen(subject, "use"), seed=subject.seed)
 
 
 def gradients(subject: Subject) -> dict[str, dict[str, dict[str, GradientNoise]]]:
     """The noise of gradients under each estimator of each objective, on one training batch."""
     source = subject.x if subject.train is None else subject.train
-    x = some_rows(source, _BATCH, subject.seed)
+    x = some_rows(source, subject.share_of("gradients", BATCH, LEAST["gradients"]), subject.seed)
     found = {
         target: gradient_noise(subject.model, x, candidates, seed=subject.seed)
         for target, candidates in _candidates(subject, x).items()
@@ -147,7 +148,8 @@ def _candidates(subject: Subject, x: Tensor) -> dict[str, dict[str, Objective]]:
 
 def calibration(subject: Subject) -> Calibration:
     """Simulation-based calibration."""
-    return simulation_calibration(subject.model, seed=subject.seed)
+    rows = subject.share_of("calibration", SIMULATED, LEAST["calibration"])
+    return simulation_calibration(subject.model, rows=rows, seed=subject.seed)
 
 
 def scale(subject: Subject) -> PosteriorScale:
@@ -157,9 +159,9 @@ def scale(subject: Subject) -> PosteriorScale:
     beta = getattr(objective, "beta", None)
     weight = float(beta(objective.period)) if callable(beta) else 1.0
     if target is None:
-        return posterior_scale(subject.model, chosen(subject), beta=weight, seed=subject.seed)
+        return posterior_scale(subject.model, chosen(subject, "scale"), beta=weight, seed=subject.seed)
     sets = max(1, 16 // objective.k)
-    x = some_rows(chosen(subject), max(2, _SCALED_DRAWS // (objective.k * sets)), subject.seed)
+    x = some_rows(chosen(subject, "scale"), max(2, _SCALED_DRAWS // (objective.k * sets)), subject.seed)
     budget: dict[str, Any] = {"k": objective.k, "sets": sets, "beta": weight, "seed": subject.seed}
     return posterior_scale(subject.model, x, mean=target.value, **budget)
 

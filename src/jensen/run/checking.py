@@ -27,6 +27,7 @@ def check_run(
     rows: int = 200,
     samples: int = 1000,
     seed: int | None = None,
+    time_budget: float | None = None,
     modules: Mapping[str, Callable[..., Any]] | None = None,
     told: Callable[[str], None] | None = None,
 ) -> tuple[Page, dict[str, Any]]:
@@ -39,6 +40,7 @@ def check_run(
         rows: The costly parts take a sample of this many rows.
         samples: The number of draws of the latents for each of those rows.
         seed: The seed of everything that is drawn; by default one that follows from that of the fit.
+        time_budget: About how long it may take, seconds, as in :func:`jensen.check`; None for all of everything.
         modules: The user's own declared classes and builders by name.
         told: Hears the name of each part before it is measured.
 
@@ -68,7 +70,7 @@ def check_run(
         samples=samples,
         seed=mix(options.seed, "check") % 2**31 if seed is None else seed,
     )
-    page = check_subject(subject, told=told)
+    page = check_subject(subject, time_budget=time_budget, told=told)
     return page, {"run": str(folder), **page.to_json()}
 
 
