@@ -20,7 +20,7 @@ from ..noise import mix, seeded
 from ..numbers import Number, mean_and_se
 from ..roles import Prior
 
-__all__ = ["PriorFit", "fit_prior"]
+__all__ = ["PriorFit", "check_roles", "fit_prior"]
 
 _CHECK_EVERY = 50
 _PATIENCE = 10
@@ -110,10 +110,22 @@ def fit_prior(
     return VAE(prior, model.likelihood, model.posterior), PriorFit(gain, *record)
 
 
-def _check(model: Any, x: Tensor, prior: Any) -> None:
+def check_roles(model: Any) -> None:
+    """Refuses a model whose prior cannot be another one.
+
+    Raises:
+        OptionError: If it lacks a prior, a likelihood or a posterior.
+    """
     missing = [role for role in ("prior", "likelihood", "posterior") if not hasattr(model, role)]
     if missing:
-        raise OptionError(f"a prior is fitted to the codes of a model with a posterior; this one has no {missing[0]}.")
+        raise OptionError(
+            "a prior is fitted to the codes of a model with one prior and one posterior, such as vae; "
+            f"{type(model).__name__} has no {missing[0]}."
+        )
+
+
+def _check(model: Any, x: Tensor, prior: Any) -> None:
+    check_roles(model)
     if not any(p.requires_grad for p in _module(prior).parameters()):
         raise OptionError(
             f"{type(prior).__name__} has no parameters to fit; got {prior}. Take priors.Mixture or priors.Flow."

@@ -13,7 +13,7 @@ from ..data.sources import DataLike
 from ..errors import OptionError, RunError
 from ..files import read_json, write_json, write_tensors
 from ..fitted import Fitted
-from ..inference.fit_prior import PriorFit, fit_prior
+from ..inference.fit_prior import PriorFit, check_roles, fit_prior
 from ..noise import mix, seeded
 from ..saving import describe_model, load, read_config
 from ..train import History
@@ -64,6 +64,7 @@ def fit_prior_run(
     target = Path(out) if out is not None else source.with_name(f"{source.name}-{prior}")
     refuse_existing(target)
     fitted = load(source, modules=modules)
+    check_roles(fitted.vae)
     splits = reopen(source, data)
     config = read_config(source)
     options = read_options(source, config)
