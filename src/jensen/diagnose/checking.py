@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError, JensenError, OptionError
-from ..evaluation import check_data
+from ..evaluation import check_data, measure_of
 from ..fitted import Fitted
 from . import budget
 from .findings import Finding
@@ -81,7 +81,7 @@ def check(
         factors=_numbers(factors, "factors"),
         objective=objective,
         log_jacobian=0.0 if schema is None else schema.log_jacobian,
-        measure=getattr(fitted.vae.likelihood, "measure", "density"),
+        measure=measure_of(fitted.vae),
         split=split,
         protocol=fitted.protocol,
         rows=rows,

@@ -4,54 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ..errors import OptionError, ShapeError
+from ..errors import OptionError
 from ..spec import declared
+from .images import Flat, ToChannelsFirst, check_positive, image_shape, level_sizes
 from .linear import Linear
 
 __all__ = ["conv_decoder", "conv_encoder"]
-
-
-class _ToChannelsFirst(nn.Module):
-    """(N, H, W) or (N, H, W, C) to (N, C, H, W)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.unsqueeze(1) if x.ndim == 3 else x.permute(0, 3, 1, 2)
-
-
-class _Flat(nn.Module):
-    """(N, P·C, H, W) to (N, P·H·W·C): each of the P parameters in the layout of the data."""
-
-    def __init__(self, parameters: int) -> None:
-        super().__init__()
-        self.parameters_per_value = parameters
-
-    def forward(self, x: Tensor) -> Tensor:
-        maps = x.unflatten(1, (self.parameters_per_value, -1))
-        return torch.movedim(maps, 2, -1).flatten(1)
-
-
-def _image_shape(shape: Sequence[int]) -> tuple[int, int, int]:
-    if len(shape) not in (2, 3) or min(shape) < 1:
-        raise ShapeError(f"convolutions need events of shape (H, W) or (H, W, C); got {tuple(shape)}. Use nets.mlp.")
-    height, width, *channels = shape
-    return height, width, channels[0] if channels else 1
-
-
-def _check_sizes(*sizes: int) -> None:
-    if min(sizes) < 1:
-        raise OptionError(f"features, channels and widths are positive; got {list(sizes)}.")
-
-
-def _sizes(height: int, width: int, levels: int) -> list[tuple[int, int]]:
-    """The image sizes from fine to coarse, each half of the last, rounded up."""
-    sizes = [(height, width)]
-    for _ in range(levels):
-        h, w = sizes[-1]
-        sizes.append((-(-h // 2), -(-w // 2)))
-    return sizes
 
 
 @declared("nets.conv_encoder")
@@ -74,13 +34,13 @@ def conv_encoder(
         >>> conv_encoder((28, 20), 10)(torch.zeros(2, 28, 20)).shape
         torch.Size([2, 10])
     """
-    h, w, c = _image_shape(shape)
-    _check_sizes(out_features, width, *channels)
-    layers: list[nn.Module] = [_ToChannelsFirst()]
+    h, w, c = image_shape(shape)
+    check_positive(out_features, width, *channels)
+    layers: list[nn.Module] = [ToChannelsFirst()]
     for out in channels:
         layers += [nn.Conv2d(c, out, 3, stride=2, padding=1), nn.SiLU()]
         c = out
-    h, w = _sizes(h, w, len(channels))[-1]
+    h, w = level_sizes(h, w, len(channels))[-1]
     head = [nn.Flatten(), Linear(c * h * w, width), nn.SiLU(), Linear(width, out_features)]
     return nn.Sequential(*layers, *head)
 
@@ -110,11 +70,11 @@ def conv_decoder(
         >>> conv_decoder(10, (7, 5, 3), parameters=2)(torch.zeros(2, 10)).shape
         torch.Size([2, 210])
     """
-    height, image_width, image_channels = _image_shape(shape)
-    _check_sizes(in_features, parameters, width, *channels)
+    height, image_width, image_channels = image_shape(shape)
+    check_positive(in_features, parameters, width, *channels)
     if not channels:
         raise OptionError("a convolutional decoder needs the channels of at least one level; got none. Use nets.mlp.")
-    sizes = _sizes(height, image_width, len(channels))[::-1]
+    sizes = level_sizes(height, image_width, len(channels))[::-1]
     h, w = sizes[0]
     outs = [*channels[1:], image_channels * parameters]
     layers: list[nn.Module] = [Linear(in_features, width), nn.SiLU(), Linear(width, channels[0] * h * w)]
@@ -126,4 +86,4 @@ def conv_decoder(
         layers.append(nn.ConvTranspose2d(before, after, 3, stride=2, padding=1, output_padding=padding))
         if i + 1 < len(outs):
             layers.append(nn.SiLU())
-    return nn.Sequential(*layers, _Flat(parameters))
+    return nn.Sequential(*layers, Flat(parameters))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ..spec import declared
-from .conv import _check_sizes, _Flat, _image_shape, _sizes, _ToChannelsFirst
+from .images import Flat, ToChannelsFirst, check_positive, image_shape, level_sizes
 
 __all__ = ["grid_decoder", "grid_encoder", "grid_of"]
 
@@ -39,8 +39,8 @@ def grid_of(shape: Sequence[int], halvings: int) -> tuple[int, int]:
         >>> grid_of((28, 20), 2)
         (7, 5)
     """
-    height, width, _ = _image_shape(shape)
-    return _sizes(height, width, halvings)[-1]
+    height, width, _ = image_shape(shape)
+    return level_sizes(height, width, halvings)[-1]
 
 
 @declared("nets.grid_encoder")
@@ -63,9 +63,9 @@ def grid_encoder(shape: Sequence[int], size: int, halvings: int = 2, width: int 
         >>> grid_encoder((28, 20), 8)(torch.zeros(2, 28, 20)).shape
         torch.Size([2, 7, 5, 8])
     """
-    _, _, channels = _image_shape(shape)
-    _check_sizes(size, width, halvings, blocks + 1)
-    layers: list[nn.Module] = [_ToChannelsFirst()]
+    _, _, channels = image_shape(shape)
+    check_positive(size, width, halvings, blocks + 1)
+    layers: list[nn.Module] = [ToChannelsFirst()]
     for i in range(halvings):
         layers += [nn.Conv2d(width if i else channels, width, 3, stride=2, padding=1), nn.SiLU()]
     layers += [nn.Conv2d(width, width, 3, padding=1), *(_Residual(width) for _ in range(blocks)), nn.SiLU()]
@@ -95,14 +95,14 @@ def grid_decoder(
         >>> grid_decoder(8, (28, 20), parameters=2)(torch.zeros(2, 7, 5, 8)).shape
         torch.Size([2, 1120])
     """
-    height, image_width, channels = _image_shape(shape)
-    _check_sizes(size, parameters, width, halvings, blocks + 1)
-    sizes = _sizes(height, image_width, halvings)[::-1]
-    layers: list[nn.Module] = [_ToChannelsFirst(), nn.Conv2d(size, width, 3, padding=1)]
+    height, image_width, channels = image_shape(shape)
+    check_positive(size, parameters, width, halvings, blocks + 1)
+    sizes = level_sizes(height, image_width, halvings)[::-1]
+    layers: list[nn.Module] = [ToChannelsFirst(), nn.Conv2d(size, width, 3, padding=1)]
     layers += [_Residual(width) for _ in range(blocks)]
     for i in range(halvings):
         (coarse_h, coarse_w), (fine_h, fine_w) = sizes[i], sizes[i + 1]
         padding = (fine_h - (2 * coarse_h - 1), fine_w - (2 * coarse_w - 1))
         out = width if i + 1 < halvings else channels * parameters
         layers += [nn.SiLU(), nn.ConvTranspose2d(width, out, 3, stride=2, padding=1, output_padding=padding)]
-    return nn.Sequential(*layers, _Flat(parameters))
+    return nn.Sequential(*layers, Flat(parameters))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from ..errors import OptionError
 from ..spec import declared
 from .linear import Linear
-from .mlp import _Residual
+from .mlp import Residual
 
 __all__ = ["ResidualUpdate", "residual_features"]
 
@@ -34,9 +34,7 @@ def residual_features(in_features: int, width: int, blocks: int = 1) -> nn.Seque
     """
     if min(in_features, width, blocks) < 1:
         raise OptionError(f"sizes are positive; got in={in_features}, width={width}, blocks={blocks}.")
-    return nn.Sequential(
-        nn.Flatten(), Linear(in_features, width), *(_Residual(width) for _ in range(blocks)), nn.SiLU()
-    )
+    return nn.Sequential(nn.Flatten(), Linear(in_features, width), *(Residual(width) for _ in range(blocks)), nn.SiLU())
 
 
 @declared("nets.ResidualUpdate")
@@ -66,7 +64,7 @@ class ResidualUpdate(nn.Module):
         if min(latents, width, blocks) < 1:
             raise OptionError(f"sizes are positive; got latents={latents}, width={width}, blocks={blocks}.")
         self.enter = Linear(latents, width)
-        self.blocks = nn.Sequential(*(_Residual(width) for _ in range(blocks)))
+        self.blocks = nn.Sequential(*(Residual(width) for _ in range(blocks)))
 
     def forward(self, state: Tensor, z: Tensor | None = None) -> Tensor:
         # At the top there is no state yet.

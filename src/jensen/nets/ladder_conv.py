@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..spec import declared
-from .conv import _check_sizes, _Flat, _image_shape, _sizes, _ToChannelsFirst
+from .images import Flat, ToChannelsFirst, check_positive, image_shape, level_sizes
 
 __all__ = ["ConvFeatures", "ConvUpdate", "conv_head", "conv_likelihood", "resolutions"]
 
@@ -20,8 +20,8 @@ def resolutions(shape: Sequence[int], levels: int) -> list[tuple[int, int]]:
         >>> resolutions((28, 28), 3)
         [(7, 7), (14, 14), (28, 28)]
     """
-    height, width, _ = _image_shape(shape)
-    return _sizes(height, width, levels - 1)[::-1]
+    height, width, _ = image_shape(shape)
+    return level_sizes(height, width, levels - 1)[::-1]
 
 
 class _Block(nn.Module):
@@ -63,10 +63,10 @@ class ConvFeatures(nn.Module):
 
     def __init__(self, shape: Sequence[int], channels: int, groups: Sequence[int], blocks: int = 1) -> None:
         super().__init__()
-        _, _, colours = _image_shape(shape)
-        _check_sizes(channels, blocks, *groups)
+        _, _, colours = image_shape(shape)
+        check_positive(channels, blocks, *groups)
         self.groups = tuple(groups)
-        self.start = nn.Sequential(_ToChannelsFirst(), nn.Conv2d(colours, channels, 3, padding=1))
+        self.start = nn.Sequential(ToChannelsFirst(), nn.Conv2d(colours, channels, 3, padding=1))
         self.levels = nn.ModuleList(nn.Sequential(*(_Block(channels) for _ in range(blocks))) for _ in groups)
         self.halve = nn.ModuleList(nn.Conv2d(channels, channels, 3, stride=2, padding=1) for _ in groups[1:])
 
@@ -104,7 +104,7 @@ class ConvUpdate(nn.Module):
 
     def __init__(self, latents: int, channels: int, size: Sequence[int] | None = None, blocks: int = 1) -> None:
         super().__init__()
-        _check_sizes(latents, channels, blocks, *(size or ()))
+        check_positive(latents, channels, blocks, *(size or ()))
         self.size = None if size is None else tuple(size)
         self.enter = nn.Conv2d(latents, channels, 1)
         self.blocks = nn.Sequential(*(_Block(channels) for _ in range(blocks)))
@@ -132,7 +132,7 @@ def conv_head(in_channels: int, out_channels: int, width: int) -> nn.Sequential:
         >>> conv_head(8, 4, 16)(torch.zeros(5, 8, 3, 3)).shape
         torch.Size([5, 36])
     """
-    _check_sizes(in_channels, out_channels, width)
+    check_positive(in_channels, out_channels, width)
     first = nn.Conv2d(in_channels, width, 3, padding=1)
     return nn.Sequential(first, nn.SiLU(), nn.Conv2d(width, out_channels, 1), nn.Flatten())
 
@@ -155,6 +155,6 @@ def conv_likelihood(channels: int, shape: Sequence[int], parameters: int = 1) ->
         >>> conv_likelihood(4, (7, 5, 3), parameters=2)(torch.zeros(2, 4, 7, 5)).shape
         torch.Size([2, 210])
     """
-    _, _, colours = _image_shape(shape)
-    _check_sizes(channels, parameters)
-    return nn.Sequential(nn.SiLU(), nn.Conv2d(channels, colours * parameters, 3, padding=1), _Flat(parameters))
+    _, _, colours = image_shape(shape)
+    check_positive(channels, parameters)
+    return nn.Sequential(nn.SiLU(), nn.Conv2d(channels, colours * parameters, 3, padding=1), Flat(parameters))

@@ -11,7 +11,7 @@ from ..errors import OptionError
 from ..spec import declared
 from .linear import Linear
 
-__all__ = ["gated_mlp", "mlp", "residual_mlp"]
+__all__ = ["Residual", "gated_mlp", "mlp", "residual_mlp"]
 
 
 @declared("nets.mlp")
@@ -45,7 +45,7 @@ class _Gated(nn.Module):
         return nn.functional.glu(self.both(x))
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
     """x + W SiLU(norm(x))."""
 
     def __init__(self, width: int) -> None:
@@ -104,7 +104,7 @@ def residual_mlp(in_features: int, out_features: int, width: int = 500, blocks: 
     """
     _check(in_features, out_features, [width, blocks])
     first = [nn.Flatten(), Linear(in_features, width)]
-    return nn.Sequential(*first, *(_Residual(width) for _ in range(blocks)), nn.SiLU(), Linear(width, out_features))
+    return nn.Sequential(*first, *(Residual(width) for _ in range(blocks)), nn.SiLU(), Linear(width, out_features))
 
 
 def _stack(

@@ -12,6 +12,7 @@ from ..data.sources import DataLike
 from ..diagnose.checking import check_subject
 from ..diagnose.page import Page, Subject
 from ..errors import OptionError
+from ..evaluation import measure_of
 from ..noise import mix
 from ..saving import load, read_config, rebuild
 from .folder import read_options, reopen
@@ -63,7 +64,7 @@ def check_run(
         train_labels=None if split == "train" else _labels(splits, "train"),
         objective=None if config.objective is None else rebuild(folder, config.objective, modules),
         log_jacobian=splits.schema.log_jacobian,
-        measure=getattr(fitted.vae.likelihood, "measure", "density"),
+        measure=measure_of(fitted.vae),
         split=split,
         protocol=splits.protocol,
         rows=rows,
