@@ -78,10 +78,13 @@ def test_a_classifier_takes_the_encoder_up_to_its_last_hidden_layer():
     assert net[1].weight.abs().max() > 0
 
 
-@pytest.mark.parametrize("name", ["vae", "autoencoder", "ladder-vae", "flow-vae", "semi-supervised-vae"])
+EVERY = ["vae", "autoencoder", "ladder-vae", "flow-vae", "semi-supervised-vae", "bayesian-decoder", "ibp-vae", "vq-vae"]
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_encoders_of_the_zoo_become_classifiers(name):
     schema = jensen.data.Schema(name="im", event_shape=(6, 6), dtype="uint8", kind="binary", levels=2)
-    width = {"width": 8} if name == "ladder-vae" else {"hidden": (8,)}
+    width = {"width": 8} if name in ("ladder-vae", "vq-vae") else {"hidden": (8,)}
     built = jensen.zoo.build(name, schema, rows=200, classes=3, **width)
     assert encoder_classifier(built.model, 3)(torch.rand(5, 6, 6)).shape == (5, 3)
 

@@ -31,16 +31,19 @@ _RATE, _DECAY, _BATCH = 1e-3, 1e-3, 128
 
 
 class _Top(nn.Module):
-    """The features of the highest group of a ladder, averaged over places."""
+    """The features of an encoder, or of the highest group of a ladder, averaged over places."""
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module, width: int) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.width = encoder, width
 
     def forward(self, x: Tensor) -> Tensor:
         found = self.encoder(x)
         top: Tensor = found if isinstance(found, Tensor) else found[0]
-        return top if top.ndim == 2 else top.flatten(2).mean(2)
+        if top.ndim == 2:
+            return top
+        # A grid of codes has its features last.
+        return top.flatten(2).mean(2) if top.shape[1] == self.width else top.flatten(1, -2).mean(1)
 
 
 class EncoderClassifier(nn.Module):
@@ -95,7 +98,8 @@ def encoder_classifier(model: Any, n_classes: int) -> EncoderClassifier:
         features: nn.Module = net[:-1]
         width = net[-1].in_features
     else:
-        features, width = _Top(net), _width(net)
+        width = _width(net)
+        features = _Top(net, width)
     parameter = next(net.parameters())
     return EncoderClassifier(features, width, n_classes).to(parameter.device, parameter.dtype)
 
@@ -104,7 +108,9 @@ def _encoder_of(model: Any) -> nn.Module:
     posterior, classifier = getattr(model, "posterior", None), getattr(model, "classifier", None)
     if isinstance(posterior, Conditioned):
         raise JensenError("the encoder of this model sees the label, so it cannot help to tell it. Use another model.")
-    for found in (getattr(classifier, "net", None), getattr(model, "encoder", None), getattr(posterior, "net", None)):
+    encoder = getattr(model, "encoder", None)
+    own = getattr(encoder, "net", encoder)  # a plain network, or that of a distribution
+    for found in (getattr(classifier, "net", None), own, getattr(posterior, "net", None)):
         if isinstance(found, nn.Module):
             return found
     raise JensenError(
