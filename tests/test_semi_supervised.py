@@ -1,7 +1,9 @@
 """Rows some of which have a label: bounds against linear-Gaussian truths that are enumerated over classes."""
 
+import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -141,12 +143,20 @@ def test_what_does_not_compose_is_refused():
         SemiSupervised(parts.prior, nn.Linear(2, 3), parts.encoder, parts.classifier)
 
 
-def test_a_run_reports_its_accuracy_and_keeps_its_labels(tmp_path):
+def test_a_run_reports_its_accuracy_and_keeps_its_labels(tmp_path, cli):
     options = {"steps": 30, "samples": 3, "hidden": [32], "latents": 3, "validate_every": 15, "labelled": 50}
     run = jensen.fit("digits", model="semi-supervised-vae", out=tmp_path / "run", **options)
     found = run.result["accuracy"]
     assert found["labels"] == 50 and 0 <= found["test"]["mean"] <= 1 and found["test"]["n"] == 180
     assert "given the label" not in run.result["data"]["protocol"]
+    code, out, _ = cli("evaluate", run.path, "--json")
+    assert code == 0 and json.loads(out)["accuracy"] == {"labels": 50, "test": found["test"]}
+    code, _, err = cli("evaluate", run.path, "--split", "valid")
+    shown = f"{found['valid']['mean']:.2%} ± {found['valid']['se']:.2%}"
+    assert code == 0 and shown in err
+    codes = run.model.embed(np.zeros((2, 8, 8)))
+    assert run.model.decode(codes).shape == (2, 8, 8)
+    assert run.model.interpolate(np.zeros((8, 8)), np.ones((8, 8)), steps=3).shape == (3, 8, 8)
     assert jensen.run.reopen(run.path).use.count == 50
     with pytest.raises(OptionError, match="--labelled must lie"):
         jensen.fit("digits", model="semi-supervised-vae", out=tmp_path / "no", **{**options, "labelled": 9})

@@ -10,8 +10,10 @@ import torch
 
 import jensen
 from jensen import objectives
+from jensen.data import TextOptions, open_source, prepare
 from jensen.errors import DataError, JensenError, OptionError
 from jensen.ngrams import NGrams, ngram
+from jensen.run import describe_data
 from jensen.zoo import build
 
 SMALL = {"units": 16, "embedding": 8, "samples": 4, "steps": 30, "batch_size": 50, "validate_every": 10}
@@ -176,3 +178,26 @@ def test_aggressive_inference_trains_the_posterior_alone(text):
         assert all(p.requires_grad for p in model.parameters())
     with pytest.raises(OptionError):
         objectives.AggressiveInference(objectives.ELBO(), steps=0)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_bound_is_compared_with_an_exact_number_and_the_note_says_which_side_errs(run, plain, turned, cli):
+    first, second = (plain, run) if turned else (run, plain)
+    found = jensen.compare(first.path, second.path)
+    kinds = [number["kind"] for number in found["log_likelihood"]["numbers"]]
+    assert kinds == (["exact", "lower"] if turned else ["lower", "exact"]) and "elbo" not in found
+    means = [number["mean"] for number in found["log_likelihood"]["numbers"]]
+    assert found["log_likelihood"]["difference"] == pytest.approx(means[1] - means[0], abs=1e-9)
+    # Of second - first the bound is too low: it makes the difference too large where it comes first.
+    side = "no less" if turned else "no more"
+    assert f"the true difference is {side} than the one shown" in found["note"]
+    assert f"errs in favour of {plain.path}" in found["note"] and f"that of {run.path} a lower bound" in found["note"]
+    code, _, err = cli("compare", first.path, second.path)
+    assert code == 0 and side in " ".join(err.split())
+
+
+def test_what_is_found_in_a_text_is_said_in_words(text):
+    splits = prepare(open_source(text), text=TextOptions("word"))
+    found = describe_data(splits)
+    expected = "small: 162 sentences of at most 8 words and marks, ends included; a vocabulary of 19 words and marks"
+    assert found.startswith(expected) and "values" not in found

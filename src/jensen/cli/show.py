@@ -179,9 +179,10 @@ def evaluation_table(document: Mapping[str, Any]) -> Table:
             use += ": the posterior has collapsed onto the prior, and z says nothing about x"
         table.add_row("latents", f"{document['active_latents']} active", use)
     if document.get("accuracy"):
-        found, labels = document["accuracy"]["test"], document["accuracy"]["labels"]
-        se = float("nan") if found["se"] is None else found["se"]
-        table.add_row("accuracy", f"{found['mean']:.2%} ± {se:.2%}", f"of q(y|x), learned from {labels} labels")
+        right, labels = document["accuracy"][split], document["accuracy"]["labels"]
+        se = float("nan") if right["se"] is None else right["se"]
+        learned = "" if labels is None else f", learned from {labels} labels"
+        table.add_row("accuracy", f"{right['mean']:.2%} ± {se:.2%}", f"of the most probable class{learned}")
     return table
 
 

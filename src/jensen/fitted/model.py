@@ -183,7 +183,7 @@ class Fitted:
             DataError: If they are not codes of this model.
         """
         codes = z if isinstance(z, Tensor) else np.asarray(z)
-        size = latent_size(self.vae) + int(getattr(self.vae, "classes", 0))  # such a code begins with the class
+        size = latent_size(self.vae)
         numbers = isinstance(codes, Tensor) or codes.dtype.kind in "fiub"
         if not numbers or codes.ndim < 2 or not len(codes) or math.prod(codes.shape[1:]) != size or size == 0:
             raise DataError(f"codes of this model have {size} values each; got an array of shape {tuple(codes.shape)}.")

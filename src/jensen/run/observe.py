@@ -6,6 +6,7 @@ import logging
 from typing import Protocol
 
 from ..data import Splits
+from ..data.vocabulary import SPECIAL
 from ..recipe import Choice
 from ..train import Profile, Report
 
@@ -53,13 +54,25 @@ class Log:
 def describe_data(splits: Splits) -> str:
     """What was found in the data, in one line."""
     schema = splits.schema
-    shape = "×".join(map(str, schema.event_shape))
-    values = f"{schema.dtype}, continuous"
-    if schema.vocabulary is not None:
-        values = f"sentences of {schema.levels:,} different {schema.vocabulary.level} tokens"
-    elif schema.kind != "continuous":
-        last = schema.offset + schema.step * (schema.levels - 1)
-        values = f"{schema.dtype}, {schema.levels} levels from {schema.offset:g} to {last:g}"
     counts = ", ".join(f"{len(splits.stored[s]):,} {s}" for s in ("train", "valid", "test"))
     labels = f"; {len(splits.label_names):,} labels" if splits.labels else ""
-    return f"{schema.name}: {shape} = {schema.size} values per row, {values}; {counts} ({splits.rule}){labels}"
+    return f"{schema.name}: {_rows_of(splits)}; {counts} ({splits.rule}){labels}"
+
+
+def _rows_of(splits: Splits) -> str:
+    """What a row is, in words."""
+    schema = splits.schema
+    if schema.vocabulary is not None:
+        count = sum(len(rows) for rows in splits.stored.values())
+        tokens = _TOKENS[schema.vocabulary.level]
+        known = f"a vocabulary of {schema.levels - len(SPECIAL):,} {tokens}"
+        return f"{count:,} sentences of at most {schema.size} {tokens}, ends included; {known}"
+    shape = "×".join(map(str, schema.event_shape))
+    values = f"{schema.dtype}, continuous"
+    if schema.kind != "continuous":
+        last = schema.offset + schema.step * (schema.levels - 1)
+        values = f"{schema.dtype}, {schema.levels} levels from {schema.offset:g} to {last:g}"
+    return f"{shape} = {schema.size} values per row, {values}"
+
+
+_TOKENS = {"word": "words and marks", "char": "characters", "byte": "bytes", "bpe": "pieces"}
