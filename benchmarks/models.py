@@ -1,6 +1,9 @@
-"""Fits every model that suits images to the same data with its defaults: their numbers and samples side by side.
+"""Fits every model of the zoo to data that it suits, for the same time, and writes its page: docs/models/NAME.md.
 
-Run with: python -m benchmarks.models [digits] [--time-budget 60] [--only vae iwae]
+Models of images get the named data, models of sentences those of Common Voice. What was fitted for the same data and
+time before is not fitted again, unless it is named.
+
+Run with: python -m benchmarks.models [--data digits] [--time-budget 60] [--text-budget 300] [--only NAME ...] [--pages]
 """
 
 from __future__ import annotations
@@ -8,78 +11,194 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 import jensen
-from benchmarks.record import ROOT, record, recorded, write_table
-from jensen import zoo
+from benchmarks import sentences
+from benchmarks.model_pages import write_pages
+from benchmarks.model_text import FEW, FEW_ROWS, is_text
+from benchmarks.record import ROOT, hardware, record, recorded
+from jensen import diagnose, pictures, zoo
+from jensen.cli.use import limits_of
+from jensen.data import open_source
+from jensen.run import describe_data, reopen
+from jensen.run.observe import Log
 
-WORDS = {"lower": "≥", "exact": "=", "predictive": "≥ (new rows given the old)", "none": "–"}
-
-
-def measure(name: str, data: str, seconds: float | None) -> dict[str, Any]:
-    """One fit: its numbers, and its samples as a picture in the docs."""
-    with tempfile.TemporaryDirectory() as folder:
-        run = jensen.fit(data, model=name, out=Path(folder) / "run", time_budget=seconds)
-        pictures = ROOT / "docs" / "pictures" / "models"
-        pictures.mkdir(parents=True, exist_ok=True)
-        for kind in ("samples", "reconstructions"):
-            if (run.path / f"{kind}.png").exists():
-                shutil.copyfile(run.path / f"{kind}.png", pictures / f"{data}-{name}.png")
-                break
-        test = run.result["test"]
-        number = test.get("log_likelihood") or test["reconstruction"]
-        row = {"model": name, "data": data, "steps": run.step, "seconds": run.result["seconds"], "number": number}
-        return {**row, "elbo": test.get("elbo"), "kl": run.result["kl"], "active": run.result["active_latents"]}
+COUNT, SENTENCES = 8000, "sentences"
+SHOWN = 8
+PICTURES = ROOT / "docs" / "pictures" / "models"
+Extra = Callable[[jensen.Run, Path, dict[str, Any]], list[list[str]]]
 
 
-def line(row: dict[str, Any]) -> list[str]:
-    number = row["number"]
-    entry = zoo.MODELS[row["model"]]
-    return [
-        row["model"],
-        entry.summary,
-        entry.paper,
-        f"{WORDS[number['kind']]} {number['mean']:.2f} ± {number['se']:.2f}",
-        "–" if row["kl"] is None else f"{row['kl']:.1f}",
-        "–" if row["active"] is None else str(row["active"]),
-        f"{row['steps']}",
-        f"{row['seconds']:.0f}",
-    ]
+class Kept(Log):
+    """An observer that keeps what a fit found and chose."""
+
+    def __init__(self) -> None:
+        self.data, self.choices, self.parameters = "", list[list[str]](), 0
+
+    def found(self, splits: Any) -> None:
+        self.data = describe_data(splits)
+
+    def chose(self, choices: list[Any], parameters: int) -> None:
+        self.choices = [[choice.what, choice.value, choice.reason, choice.option] for choice in choices]
+        self.parameters = parameters
+
+
+def data_for(name: str, data: str, folder: Path) -> tuple[str, str]:
+    """What a model is fitted to, and what that is called."""
+    if is_text(name):
+        path = folder / f"common-voice-{COUNT}.txt"
+        path.write_text("\n".join(sentences.sentences(COUNT, 0)), encoding="utf-8")
+        return str(path), f"{COUNT:,} sentences of Common Voice"
+    if name == "bayesian-decoder":
+        rows = open_source(data).rows
+        path = folder / f"{data}-{FEW_ROWS}.npy"
+        np.save(path, rows[np.random.default_rng(0).permutation(len(rows))[:FEW_ROWS]])
+        return str(path), f"{FEW} rows of {data}"
+    return data, data
+
+
+def measure(name: str, asked: str, time_budget: float | None, folder: Path, seed: int = 0) -> dict[str, Any]:
+    """One fit: its numbers, what it chose, what it writes, and its pictures in the docs."""
+    data, called = data_for(name, asked, folder)
+    kept, options = Kept(), {"time_budget": time_budget, "seed": seed}
+    run = jensen.fit(data, model=name, out=folder / name, observer=kept, **options)
+    result = run.result
+    row: dict[str, Any] = {"model": name, "asked": asked, "data": called, "time_budget": time_budget, "seed": seed}
+    row |= {"machine": hardware(), "found": kept.data, "choices": kept.choices, "parameters": kept.parameters}
+    row |= {key: result.get(key) for key in ("steps", "best_step", "seconds", "test", "kl", "baselines", "accuracy")}
+    row |= {"active": result["active_latents"], "given": "given" in result["data"]}
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    start = PICTURES / f"{name}-{asked}"
+    row["texts"] = written(run) if is_text(name) else []
+    row["pictures"] = [] if is_text(name) else common(run, start)
+    for extra in EXTRAS.get(name, ()):
+        row["pictures"] += extra(run, start, {"data": data, **options})
+    return row
+
+
+def written(run: jensen.Run) -> list[list[Any]]:
+    """What a model of sentences writes."""
+    model = run.model
+    found: list[list[Any]] = [["Drawn from the model", model.sample(SHOWN, seed=0)]]
+    if model.vae.latent_size:
+        rows = reopen(run.path).user_rows("test")[:SHOWN].tolist()
+        again = model.reconstruct(rows)
+        pairs = [f"{a} → {b}" for a, b in zip(rows, again, strict=True)]
+        found.append(["Test rows, and the greedy sentences at their codes", pairs])
+        for first, second in sentences.PAIRS:
+            between = model.interpolate(first, second, steps=6)
+            found.append([f"From “{first}” to “{second}”, on the straight line between their codes", between])
+    return found
+
+
+def common(run: jensen.Run, start: Path) -> list[list[str]]:
+    """The pictures that every fit makes."""
+    found, latents = [], run.model.vae.latent_size
+    for kind, caption in (
+        ("samples", "Means of p(x|z) for z drawn from the prior" if latents else "Drawn from the model"),
+        ("reconstructions", "Test rows and their reconstructions"),
+    ):
+        if (run.path / f"{kind}.png").exists():
+            found.append(_placed(start, kind, caption))
+            shutil.copyfile(run.path / f"{kind}.png", PICTURES / found[-1][0])
+    return found
+
+
+def _placed(start: Path, kind: str, caption: str) -> list[str]:
+    """The name of a picture's file, and what it shows."""
+    return [f"{start.name}-{kind}.png", caption]
+
+
+def traversals(run: jensen.Run, start: Path, _: dict[str, Any]) -> list[list[str]]:
+    """What each latent does to a test row."""
+    model, rows = run.model, reopen(run.path).user_rows("test")
+    walk = jensen.traverse(model, rows)
+    found = _placed(start, "traversals", "One latent at a time from 1 % to 99 % of its prior, from a test row")
+    names = [f"latent {number}" for number in walk.latents]
+    pictures.traversals(PICTURES / found[0], walk.rows, names, "mean of p(x|z)", limits_of(model, walk.rows))
+    return [found]
+
+
+def two_latents(run: jensen.Run, start: Path, options: dict[str, Any]) -> list[list[str]]:
+    """A second fit, with two latents, and the map of them."""
+    again = jensen.fit(out=run.path.parent / "two", latents=2, **options)
+    model, splits = again.model, reopen(again.path)
+    chart = jensen.latent_map(model, splits.user_rows("test"))
+    number = again.result["test"]["log_likelihood"]
+    caption = f"A second fit, with `--latents 2`: log p(x) ≥ {number['mean']:.2f} ± {number['se']:.2f} nats/example"
+    found = _placed(start, "map", caption)
+    labels = splits.labels["test"].tolist() if splits.labels else None
+    limits = limits_of(model, chart.rows)
+    title = f"{len(chart.codes)} test rows in the space of two latents"
+    pictures.latent_map(PICTURES / found[0], chart, title, limits, labels, splits.label_names)
+    return [found]
+
+
+def features(run: jensen.Run, start: Path, _: dict[str, Any]) -> list[list[str]]:
+    """The dictionary of an Indian buffet, and how often each of its features is on."""
+    vae, x = run.model.vae, reopen(run.path).frozen("test")
+    found = diagnose.feature_frequencies(vae, x)
+    used = len(diagnose.features_in_use(vae, x))
+    shown = diagnose.dictionary(vae).numpy()[:64]
+    end = float(np.abs(shown).max())
+    first = _placed(start, "dictionary", "What each feature adds to the mean of p(x|z); grey is nothing")
+    pictures.grid(PICTURES / first[0], shown, f"the dictionary, from −{end:.2g} to {end:.2g}", (-end, end))
+    caption = f"How often each feature is on, over test rows; {used} tell rows apart, {found.inside:.0%} in the band"
+    second = _placed(start, "frequencies", caption)
+    band = (found.low.numpy(), found.high.numpy())
+    title = "share of rows with each feature, the most frequent first"
+    pictures.shares(PICTURES / second[0], found.found.numpy(), found.mean.numpy(), title, band)
+    return [first, second]
+
+
+def pieces(run: jensen.Run, start: Path, _: dict[str, Any]) -> list[list[str]]:
+    """How long the pieces of the stick are, beside what the prior expects."""
+    model = run.model
+    prior = model.vae.prior
+    codes = torch.as_tensor(model.embed(reopen(run.path).user_rows("test")))
+    expected = prior.unpack(prior().mean)
+    found = _placed(
+        start, "pieces", "The mean length of each piece over test rows, at the posterior means; the last is the rest"
+    )
+    pictures.shares(PICTURES / found[0], prior.unpack(codes).mean(0).numpy(), expected.numpy(), "pieces of the stick")
+    return [found]
+
+
+EXTRAS: dict[str, tuple[Extra, ...]] = {
+    "vae": (traversals, two_latents),
+    "beta-vae": (traversals,),
+    "beta-tcvae": (traversals,),
+    "ibp-vae": (features,),
+    "stick-breaking-vae": (pieces,),
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", nargs="?", default="digits")
-    parser.add_argument(
-        "--time-budget", type=float, default=None, help="seconds of training for each; by default its own"
-    )
-    parser.add_argument("--only", nargs="*", default=None)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", default="digits", help="images, such as digits or mnist")
+    parser.add_argument("--time-budget", type=float, default=60.0, help="seconds of training for each; 0 for its own")
+    parser.add_argument("--text-budget", type=float, default=300.0, help="the same for models of sentences")
+    parser.add_argument("--only", nargs="*", default=None, metavar="NAME", help="fit these, again if need be")
+    parser.add_argument("--pages", action="store_true", help="fit nothing; write the pages from what is recorded")
     options = parser.parse_args()
-    names = options.only or [name for name, entry in zoo.MODELS.items() if "images" in entry.data]
-    rows = [
-        row for row in recorded("models").get("rows", []) if row["data"] != options.data or row["model"] not in names
-    ]
-    for name in names:
-        rows.append(measure(name, options.data, options.time_budget))
-        print(line(rows[-1]), flush=True)
-    order = list(zoo.MODELS)
-    rows.sort(key=lambda row: (row["data"], order.index(row["model"])))
-    record("models", {"time_budget": options.time_budget, "rows": rows})
-    shown = [row for row in rows if row["data"] == options.data]
-    pictures = "\n\n".join(
-        f"**{r['model']}**\n\n![{r['model']}](pictures/models/{options.data}-{r['model']}.png)" for r in shown
-    )
-    about = (
-        f"Test rows of {options.data}, nats/example; se over rows. Each model has its defaults, so sizes and steps "
-        f"differ; "
-        "`jensen fit DATA --model NAME --help` lists what can be changed.\n\n" + pictures
-    )
-    header = ["model", "what it is", "paper", "log p(x)", "KL", "active latents", "steps", "seconds"]
-    write_table(
-        "models", "Models", about, header, [line(row) for row in shown], f"python -m benchmarks.models {options.data}"
-    )
+    found: dict[str, dict[str, Any]] = recorded("models").get("fits", {})
+    for name in [] if options.pages else options.only or list(zoo.MODELS):
+        data = SENTENCES if is_text(name) else options.data
+        budget = (options.text_budget if is_text(name) else options.time_budget) or None
+        key = f"{name}/{data}"
+        if options.only is None and key in found and found[key]["time_budget"] == budget:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            found[key] = measure(name, data, budget, Path(folder))
+        record("models", {"fits": found})  # after each, so that nothing is lost
+        print(key, found[key]["test"], f"{found[key]['seconds']:.0f} s", flush=True)
+    write_pages(found, ROOT / "docs")
 
 
 if __name__ == "__main__":

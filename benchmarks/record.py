@@ -58,18 +58,19 @@ def recorded(name: str) -> dict[str, Any]:
 
 def write_table(name: str, title: str, about: str, header: list[str], rows: list[list[str]], command: str) -> None:
     """Writes docs/NAME.md with one table."""
-    machine = hardware()
-    lines = [
-        f"# {title}",
-        "",
-        about,
-        "",
-        f"Made by `{command}` on {machine['date']} at {machine['commit']}: {machine['gpu'] or machine['cpu']}, "
-        f"{machine['threads']} threads, torch {machine['torch']}.",
-        "",
-        "| " + " | ".join(header) + " |",
-        "|" + "---|" * len(header),
-        *("| " + " | ".join(row) + " |" for row in rows),
-        "",
-    ]
+    lines = [f"# {title}", "", about, "", made_by(command, hardware()), "", *table(header, rows), ""]
     (ROOT / "docs" / f"{name}.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def made_by(command: str, machine: dict[str, Any]) -> str:
+    """How, when and on what figures were measured, in one sentence."""
+    return (
+        f"Made by `{command}` on {machine['date']} at {machine['commit']}: {machine['gpu'] or machine['cpu']}, "
+        f"{machine['threads']} threads, torch {machine['torch']}."
+    )
+
+
+def table(header: list[str], rows: list[list[str]]) -> list[str]:
+    """A table as lines of Markdown."""
+    first, *others = (f"| {' | '.join(row)} |" for row in (header, *rows))
+    return [first, "|" + "---|" * len(header), *others]

@@ -223,6 +223,7 @@ def shares(path: Path, found: Array, expected: Array, title: str, band: tuple[Ar
     axes.plot(places, expected, color="0.5", lw=1, label="expected under the prior")
     axes.plot(places, found, "o-", ms=3, lw=1, color="tab:blue", label="found")
     axes.set_ylim(0, None)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(fontsize=8)
     figure.suptitle(title, fontsize=10, parse_math=False)
     figure.savefig(path)

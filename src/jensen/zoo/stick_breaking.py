@@ -16,8 +16,9 @@ __all__ = ["build"]
 def build(context: Context) -> Built:
     r"""A variational autoencoder whose code is a stick broken into pieces, the weights of a Dirichlet process.
 
-    The shares have the prior :class:`jensen.priors.StickBreaking` and the posterior
-    :class:`jensen.distributions.Kumaraswamy`; the decoder sees the pieces of :func:`jensen.distributions.stick_breaking`.
+    The shares have the prior :class:`jensen.priors.StickBreaking` and posteriors of the family
+    :class:`jensen.distributions.Kumaraswamy`. The decoder sees the pieces,
+    :func:`jensen.distributions.stick_breaking`.
 
     References:
         Nalisnick, Smyth (2017), Stick-breaking variational autoencoders.
