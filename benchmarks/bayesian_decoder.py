@@ -20,6 +20,7 @@ from jensen.numbers import mean_and_se
 
 TEST_ROWS = 1000
 MODELS: dict[str, dict[str, Any]] = {"vae": {}, "bayesian-decoder": {}}
+KINDS = ("elbo", "log_likelihood")
 
 
 def rows_of(name: str, count: int, seed: int) -> tuple[Any, Tensor, Tensor, Tensor]:
@@ -70,21 +71,29 @@ def measure(name: str, model: str, rows: int, steps: int, samples: int, seed: in
     }
 
 
-def table(found: list[dict[str, Any]]) -> list[list[str]]:
+def paired(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Both models on the same rows with the same seed, and the differences of their scores over test rows."""
+    by_model = {run["model"]: run for run in runs}
+    point, bayes = (by_model[model] for model in MODELS)
+    pair: dict[str, Any] = {name: point[name] for name in ("data", "rows", "seed", "steps", "k")}
+    for model, run in by_model.items():
+        pair[model] = {name: run[name] for name in ("seconds", "best_step", "valid_elbo_at_the_end")}
+        pair[model] |= {kind: sum(run[kind]) / len(run[kind]) for kind in KINDS}
+    for kind in KINDS:
+        gain = torch.tensor(bayes[kind]).double() - torch.tensor(point[kind]).double()
+        pair[f"{kind}_gain"] = mean_and_se(gain)
+    return pair
+
+
+def table(pairs: list[dict[str, Any]]) -> list[list[str]]:
     """A line for each data set and seed."""
     lines = []
-    keys = sorted({(row["data"], row["seed"]) for row in found})
-    for name, seed in keys:
-        pair = {row["model"]: row for row in found if (row["data"], row["seed"]) == (name, seed)}
-        if len(pair) < len(MODELS):
-            continue
-        cells = [name, str(pair["vae"]["rows"]), str(seed)]
-        for kind in ("elbo", "log_likelihood"):
-            point, bayes = (torch.tensor(pair[model][kind]).double() for model in MODELS)
-            mean, se = mean_and_se(bayes - point)
-            cells += [f"{float(point.mean()):.2f}", f"{float(bayes.mean()):.2f}", f"{mean:+.2f} ± {se:.2f}"]
-        ends = [f"{pair[model]['valid_elbo_at_the_end']:.2f}" for model in MODELS]
-        lines.append([*cells, *ends])
+    for pair in sorted(pairs, key=lambda pair: (pair["data"], pair["seed"])):
+        cells = [pair["data"], str(pair["rows"]), str(pair["seed"])]
+        for kind in KINDS:
+            mean, se = pair[f"{kind}_gain"]
+            cells += [*(f"{pair[model][kind]:.2f}" for model in MODELS), f"{mean:+.2f} ± {se:.2f}"]
+        lines.append([*cells, *(f"{pair[model]['valid_elbo_at_the_end']:.2f}" for model in MODELS)])
     return lines
 
 
@@ -100,21 +109,17 @@ def main() -> None:
     logging.disable()
     if options.quick:
         options.steps, options.seeds = 40, [0]
-    kept = [row for row in recorded("bayesian_decoder").get("rows", []) if row["data"] not in options.data]
+    kept = [pair for pair in recorded("bayesian_decoder").get("pairs", []) if pair["data"] not in options.data]
     found: list[dict[str, Any]] = []
     for name in options.data:
         for seed in options.seeds:
-            for model in MODELS:
-                found.append(measure(name, model, options.rows, options.steps, options.samples, seed))
-                row = found[-1]
-                mean = sum(row["log_likelihood"]) / len(row["log_likelihood"])
-                print(name, model, seed, f"{mean:.3f}", f"{row['seconds']:.0f} s", row["best_step"], flush=True)
-    for line in table(found):
-        print(*line, sep=" | ")
+            runs = [measure(name, model, options.rows, options.steps, options.samples, seed) for model in MODELS]
+            found.append(paired(runs))
+            print(*table(found[-1:])[0], sep=" | ", flush=True)
     if options.quick:
         return
-    rows = [*kept, *found]
-    record("bayesian_decoder", {"rows": rows})
+    pairs = [*kept, *found]
+    record("bayesian_decoder", {"pairs": pairs})
     header = ["data", "rows", "seed", "vae ELBO", "bayesian ELBO", "difference"]
     header += ["vae log p(x) ≥", "bayesian log p(x) ≥", "difference", "vae at the end", "bayesian at the end"]
     about = (
@@ -124,7 +129,7 @@ def main() -> None:
         "last two columns are validation bounds after the last step, where nothing was stopped early."
     )
     command = "python -m benchmarks.bayesian_decoder"
-    write_table("bayesian_decoder", "A distribution over the decoder's weights", about, header, table(rows), command)
+    write_table("bayesian_decoder", "A distribution over the decoder's weights", about, header, table(pairs), command)
 
 
 if __name__ == "__main__":
