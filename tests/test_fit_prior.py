@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from jensen import VAE, Conditional, families, nets, objectives, priors, testing
-from jensen.errors import OptionError, ShapeError
+from jensen.errors import JensenError, OptionError, ShapeError
 from jensen.inference.fit_prior import fit_prior
+from jensen.model import Autoencoder
 from jensen.noise import seeded
 
 
@@ -82,4 +83,27 @@ def test_priors_that_cannot_be_fitted_are_refused():
     with pytest.raises(OptionError, match="got 5"):
         fit_prior(model, x[:5], priors.Mixture(2, 2))
     with pytest.raises(OptionError, match="no posterior"):
-        fit_prior(SimpleNamespace(prior=0, likelihood=0), x, priors.Mixture(2, 2))
+        fit_prior(SimpleNamespace(prior=model.prior, likelihood=model.likelihood), x, priors.Mixture(2, 2))
+    with pytest.raises(OptionError, match="conditioned on labels"):
+        fit_prior(SimpleNamespace(conditions=3), x, priors.Mixture(2, 2))
+
+
+def test_a_prior_of_its_codes_makes_a_sampler_of_an_autoencoder():
+    # Two values of a row, both far from zero: the codes are two clusters, which one normal does not fit.
+    with seeded(0):
+        x = torch.randn(400, 1).sign() * 3 + 0.1 * torch.randn(400, 1)
+        encoder = nets.mlp(1, 1, hidden=())
+        decoder = Conditional(nets.mlp(1, 1, hidden=()), families.Normal(1, scale=families.FixedScale(0.1)))
+    torch.nn.init.ones_(encoder[-1].weight), torch.nn.init.zeros_(encoder[-1].bias)
+    torch.nn.init.ones_(decoder.net[-1].weight), torch.nn.init.zeros_(decoder.net[-1].bias)
+    model = Autoencoder(encoder, decoder, latents=1)
+    with pytest.raises(JensenError, match="cannot be sampled"):
+        model.sample(2)
+    fitted, record = fit_prior(model, x, priors.Mixture(1, 2), steps=600, learning_rate=0.02)
+    assert record.gain.mean > 1.0 and record.gain.mean > 4 * record.gain.se
+    with seeded(1):
+        drawn = fitted.sample(500)
+    assert ((drawn.abs() - 3).abs() < 1).float().mean() > 0.95 and 0.3 < (drawn > 0).float().mean() < 0.7
+    z = model.embed(x)[None]
+    expected = fitted.decode(z).log_prob(x) + fitted.prior().log_prob(z)
+    assert torch.equal(fitted.log_joint(x, z), expected) and fitted.evidence == "none"

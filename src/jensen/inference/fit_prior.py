@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from ..distributions import diagonal_normal
 from ..errors import NonFiniteError, OptionError, ShapeError
 from ..evaluation import check_data, device_of
 from ..model import VAE
@@ -27,6 +28,7 @@ _PATIENCE = 10
 _CODES = 4
 """The number of codes of each row by which stopping is decided."""
 _CHUNK = 512
+_LEAST_SPREAD = 1e-3
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class PriorFit:
     r"""What fitting a prior has gained.
 
     Arguments:
-        gain: :math:`E_{q(z|x)}[\log p_{new}(z) - \log p_{old}(z)]` over held-out rows: by so much every ELBO rises.
+        gain: :math:`E_{q(z|x)}[\log p_{new}(z) - \log p_{old}(z)]` over held-out rows: by so much every ELBO rises. Of
+            an autoencoder, which has no old one, over a normal with the mean and the variances of its codes.
         steps: The number of steps taken.
         best_step: The step whose prior was kept.
         curve: The mean of :math:`\log p(z)` over the stopping rows every 50 steps, nats; first before any step.
@@ -56,7 +59,7 @@ def fit_prior(
     batch: int = 256,
     learning_rate: float = 3e-3,
     seed: int = 0,
-) -> tuple[VAE, PriorFit]:
+) -> tuple[Any, PriorFit]:
     r"""Fits a new prior to the codes that the posterior gives to training rows; everything else stays as it is.
 
     It maximises :math:`E_{x} E_{q(z|x)} \log p(z)`, fresh codes at each step. A tenth of the rows decides when to stop
@@ -68,7 +71,7 @@ def fit_prior(
         density estimation). Hoffman, Johnson (2016), ELBO surgery.
 
     Arguments:
-        model: A trained model with a prior, a likelihood and a posterior.
+        model: A trained model with a prior, a likelihood and a posterior; or an autoencoder, which becomes a sampler.
         x: Training rows in the values that the model sees, shape (N, \*X).
         prior: The new prior, which is fitted in place: ``priors.Mixture`` or ``priors.Flow``.
         held_out: Rows on which the gain is measured; by default another tenth of ``x``, which is then not fitted to.
@@ -96,6 +99,7 @@ def fit_prior(
     _check(model, x, prior)
     device, dtype = device_of(model), next((p.dtype for p in model.parameters()), x.dtype)
     _module(prior).to(device=device, dtype=dtype)
+    made = _with_prior(model, prior)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(mix(seed, "fit prior")))
     tenth = max(1, len(x) // 10)
     stop, rest = x[order[:tenth]], order[tenth:]
@@ -106,22 +110,43 @@ def fit_prior(
         if start_at is not None:
             start_at(_codes(model, x[rest[: 20 * _CHUNK]], 1)[0])
         record = _climb(model, x, rest, _codes(model, stop, _CODES), prior, steps, batch, learning_rate)
-        gain = _gain(model, held_out, prior)
-    return VAE(prior, model.likelihood, model.posterior), PriorFit(gain, *record)
+        old = model.prior() if hasattr(model, "prior") else _one_normal(_codes(model, x[rest], 1)[0])
+        gain = _gain(model, held_out, prior, old)
+    return made, PriorFit(gain, *record)
+
+
+def _one_normal(codes: Tensor) -> Distribution:
+    """The mean and the variances of codes as a normal."""
+    return diagonal_normal(codes.mean(0), codes.std(0).clamp(min=_LEAST_SPREAD), 1)
 
 
 def check_roles(model: Any) -> None:
     """Refuses a model whose prior cannot be another one.
 
     Raises:
-        OptionError: If it lacks a prior, a likelihood or a posterior.
+        OptionError: If it lacks a prior, a likelihood or a posterior of its own, or is conditioned on labels.
     """
-    missing = [role for role in ("prior", "likelihood", "posterior") if not hasattr(model, role)]
+    if getattr(model, "conditions", 0):
+        raise OptionError(
+            "the codes of a model that is conditioned on labels are those of a row and its label, and a prior fitted "
+            "to all of them would fit none. Its samples follow their labels already: jensen sample RUN --label NAME."
+        )
+    roles = ("likelihood",) if hasattr(model, "with_prior") else ("prior", "likelihood", "posterior")
+    missing = [role for role in roles if not isinstance(getattr(model, role, None), nn.Module)]
     if missing:
         raise OptionError(
-            "a prior is fitted to the codes of a model with one prior and one posterior, such as vae; "
-            f"{type(model).__name__} has no {missing[0]}."
+            "a prior is fitted to the codes of a model with one prior and one posterior, such as vae, or of an "
+            f"autoencoder; {type(model).__name__} has no {missing[0]} of its own."
         )
+
+
+def _with_prior(model: Any, prior: Any) -> Any:
+    with_prior = getattr(model, "with_prior", None)
+    return VAE(prior, model.likelihood, model.posterior) if with_prior is None else with_prior(prior)
+
+
+def _event_shape(model: Any) -> tuple[int, ...]:
+    return tuple(model.prior().event_shape) if hasattr(model, "posterior") else (model.latent_size,)
 
 
 def _check(model: Any, x: Tensor, prior: Any) -> None:
@@ -130,12 +155,12 @@ def _check(model: Any, x: Tensor, prior: Any) -> None:
         raise OptionError(
             f"{type(prior).__name__} has no parameters to fit; got {prior}. Take priors.Mixture or priors.Flow."
         )
-    if hasattr(model.prior, "unpack"):
+    if hasattr(getattr(model, "prior", None), "unpack"):
         raise OptionError(
             f"the likelihood takes what {type(model.prior).__name__} unpacks; got another prior, which does not. The "
             "meaning of named latents is their prior: it cannot be fitted afterwards."
         )
-    old, new = tuple(model.prior().event_shape), tuple(prior().event_shape)
+    old, new = _event_shape(model), tuple(prior().event_shape)
     if old != new:
         raise ShapeError(f"the model has codes of shape {old}; the new prior is over {new}. Give both the same size.")
     if len(x) < 20:
@@ -164,9 +189,10 @@ def _frozen(model: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def _codes(model: Any, rows: Tensor, k: int) -> Tensor:
     r"""K codes of each row, shape (K, N, \*Z)."""
-    device = device_of(model)
-    parts = [model.posterior(rows[i : i + _CHUNK].to(device)).sample((k,)) for i in range(0, len(rows), _CHUNK)]
-    return torch.cat(parts, 1)
+    chunks = [rows[i : i + _CHUNK].to(device_of(model)) for i in range(0, len(rows), _CHUNK)]
+    if not hasattr(model, "posterior"):  # the code of a row is one
+        return torch.cat([model.embed(chunk) for chunk in chunks]).expand(k, len(rows), -1)
+    return torch.cat([model.posterior(chunk).sample((k,)) for chunk in chunks], 1)
 
 
 def _climb(
@@ -204,10 +230,10 @@ def _score(p: Distribution, codes: Tensor) -> float:
 
 
 @torch.no_grad()
-def _gain(model: Any, rows: Tensor, prior: Any) -> Number:
+def _gain(model: Any, rows: Tensor, prior: Any, old: Distribution) -> Number:
     k = 16
     z = _codes(model, rows, k)
-    difference = (prior().log_prob(z) - model.prior().log_prob(z)).double().cpu()
+    difference = (prior().log_prob(z) - old.log_prob(z)).double().cpu()
     mean, se = mean_and_se(difference.mean(0))
     mc_se = math.sqrt(float(difference.var(0).sum()) / k) / len(rows)
     return Number(mean, se, mc_se, len(rows), k, math.nan, kind="estimate", split="held-out")

@@ -87,7 +87,7 @@ def draw_results(folder: Path, fitted: Fitted, splits: Splits, lines: list[dict[
             _title(schema, "test rows beside the mean of p(x|z) at the posterior mean"),
             limits,
         )
-    if evidence_of(fitted.vae) != "none":
+    if evidence_of(fitted.vae) != "none" or hasattr(fitted.vae, "prior"):
         what = "mean of p(x|z) for z drawn from the prior (not draws of x)" if latent_size(fitted.vae) else "draws of x"
         label = torch.arange(36) % len(splits.label_names) if splits.conditioned else None  # one after the other
         drawn = torch.from_numpy(model.sample(36, seed=0, mean=True, label=label))

@@ -92,7 +92,7 @@ def fit_prior_run(
 
 
 def _new_prior(kind: str, model: Any, components: int, seed: int) -> Any:
-    shape = tuple(model.prior().event_shape)
+    shape = tuple(model.prior().event_shape) if hasattr(model, "prior") else (model.latent_size,)
     if len(shape) != 1:
         raise OptionError(f"a {kind} is a prior over a vector of latents; this model's have shape {shape}.")
     with seeded(seed, "new prior"):
