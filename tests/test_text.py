@@ -3,9 +3,11 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
+import jensen
 from jensen import likelihoods, nets
 from jensen.data import TextOptions, open_source, prepare
 from jensen.data.vocabulary import END, UNKNOWN, build_vocabulary
@@ -221,6 +223,54 @@ def test_what_is_not_known_is_counted_and_said(tmp_path):
     assert splits.user_rows("test").tolist() == ["the <unk> is here"] * 5
     again = prepare(open_source(path), text=TextOptions.of(splits.schema))
     assert again.schema == splits.schema and again.fingerprint("train") == splits.fingerprint("train")
+
+
+@pytest.mark.parametrize("level", ["word", "char", "byte"])
+def test_a_text_that_runs_on_is_cut_into_rows_and_nothing_is_left_out(level, tmp_path):
+    path = tmp_path / "novel.txt"
+    lines = [" ".join(f"w{(7 * n + m) % 23}é," for m in range(40 + n)) for n in range(9)]
+    path.write_text("\n\n".join(lines), encoding="utf-8")
+    splits = prepare(open_source(path), text=TextOptions(level, max_length=13, chunks=True))
+    rows = torch.cat(list(splits.stored.values()))
+    if level != "byte":  # of which one place may be left empty, where a character is of two bytes
+        assert int((rows == 0).any(1).sum()) <= 1, "all pieces are full but the last"
+    parts = {"word": lambda text: [c for part in text.split() for c in (part[:-1], ",")], "char": list}
+    expected = parts.get(level, lambda text: list(text.encode()))("\n".join(lines))
+    assert int((rows > END).sum()) == len(expected)
+    assert splits.schema.chunks and "13 in a piece" in splits.schema.protocol
+    assert not any("cut after" in note for note in splits.notes)
+    assert any("cut into" in note and "--chunks" in note for note in splits.notes)
+    again = prepare(open_source(path), text=TextOptions.of(splits.schema))
+    assert again.schema == splits.schema and again.fingerprint("test") == splits.fingerprint("test")
+
+
+@pytest.mark.parametrize("level", ["char", "byte"])
+def test_pieces_of_the_usual_length_are_found_again(level, tmp_path):
+    path = tmp_path / "novel.txt"
+    path.write_text("\n".join("äöü x 汉字 "[n % 5 :] * 300 for n in range(12)), encoding="utf-8")
+    splits = prepare(open_source(path), text=TextOptions(level, chunks=True))
+    again = prepare(open_source(path), text=TextOptions.of(splits.schema))
+    assert splits.schema.size == 256 and again.fingerprint("train") == splits.fingerprint("train")
+
+
+def test_pieces_that_are_not_known_yet_are_refused(tmp_path):
+    path = tmp_path / "novel.txt"
+    path.write_text("\n".join(f"line {n}" for n in range(30)))
+    with pytest.raises(OptionError, match="--level word"):
+        prepare(open_source(path), text=TextOptions("bpe", chunks=True))
+
+
+def test_a_run_on_pieces_cuts_a_new_text_likewise(tmp_path):
+    small = {"units": 8, "embedding": 4, "samples": 2, "steps": 3, "batch_size": 20}
+    path, new = tmp_path / "novel.txt", tmp_path / "new.txt"
+    line = "the cat sees a dog and the dog sees a cat near the old house "
+    path.write_text("\n".join(line[n % 5 :] * 6 for n in range(12)))
+    new.write_text("the cat sees a dog and\nthe dog sees a cat")
+    run = jensen.fit(path, model="sentence-vae", out=tmp_path / "run", latents=2, chunks=True, max_length=4, **small)
+    assert "4 in a piece" in run.result["data"]["protocol"]
+    pieces = ["the cat sees a", "dog and the dog", "sees a cat"]
+    assert np.array_equal(run.model.embed(new), run.model.embed(pieces))
+    assert jensen.run.evaluate_run(run.path)[1]["test"] == run.result["test"]
 
 
 ODD = {

@@ -47,6 +47,7 @@ class Schema(BaseModel):
         binarisation: How grey values become zeros and ones.
         seed: The seed of frozen binarisation.
         vocabulary: The tokens of sentences; None for other data.
+        chunks: Whether a row is a piece of a text that runs on, and not a line of it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -64,6 +65,7 @@ class Schema(BaseModel):
     binarisation: Binarisation = "none"
     seed: int = 0
     vocabulary: Vocabulary | None = None
+    chunks: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> Schema:
@@ -102,7 +104,8 @@ class Schema(BaseModel):
     def protocol(self) -> str:
         """How values become what the model sees, in words; part of every result."""
         if self.vocabulary is not None:
-            return f"{self.name}; {self.vocabulary.level} tokens, {self.levels} of them, at most {self.size} in a row"
+            rows = f"{self.size} in a piece" if self.chunks else f"at most {self.size} in a row"
+            return f"{self.name}; {self.vocabulary.level} tokens, {self.levels} of them, {rows}"
         seeded = self.binarisation in ("static", "dynamic")
         return f"{self.name}; binarisation {self.binarisation}" + (f", seed {self.seed}" if seeded else "")
 

@@ -17,7 +17,7 @@ from .found import Source
 from .labels import LabelUse, condition_on, repeated
 from .remarks import tell_skipped
 from .schema import Array, Binarisation, Schema, infer
-from .text import TextOptions, content_of, is_sentences, text_remarks, text_schema
+from .text import TextOptions, chunks_of, content_of, is_sentences, text_remarks, text_schema
 from .values import check_values, check_varied
 
 __all__ = ["Splits", "prepare"]
@@ -142,6 +142,8 @@ def _prepare_text(source: Source, binarisation: Binarisation | None, seed: int, 
     """Sentences are split by their content, and the vocabulary is made of those for training."""
     if binarisation not in (None, "none"):
         raise DataError(f"--binarisation {binarisation} needs grey levels; {source.name} holds sentences.")
+    if text.chunks:
+        source = replace(source, arrays={split: chunks_of(rows, text) for split, rows in source.arrays.items()})
     content = {split: content_of(rows) for split, rows in source.arrays.items()}
     places, rule = _split(replace(source, arrays=content), seed)
     sentences = {split: source.arrays[origin][rows] for split, (origin, rows) in places.items()}

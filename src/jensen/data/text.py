@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import DataError, FileFormatError
+from ..errors import DataError, FileFormatError, OptionError
 from .schema import Schema
-from .vocabulary import END, PAD, UNKNOWN, Level, Vocabulary, build_vocabulary
+from .vocabulary import END, PAD, UNKNOWN, Level, Vocabulary, build_vocabulary, spans_of
 
 __all__ = [
     "TextOptions",
+    "chunks_of",
     "content_of",
     "is_sentences",
     "is_text_file",
@@ -45,18 +46,21 @@ class TextOptions:
         vocabulary: The largest number of tokens beside the special ones; None for one that suits the level.
         max_length: The largest number of tokens in a row; None for what holds 99 of 100 training sentences.
         known: The vocabulary itself, where the rows of an earlier fit are made again.
+        chunks: Whether the text runs on from line to line and is cut into rows of ``max_length`` tokens; by default a
+            row is a line.
     """
 
     level: Level = "word"
     vocabulary: int | None = None
     max_length: int | None = None
     known: Vocabulary | None = None
+    chunks: bool = False
 
     @staticmethod
     def of(schema: Schema) -> TextOptions | None:
         """Those that make the rows of a schema again; None where rows are not sentences."""
         found = schema.vocabulary
-        return None if found is None else TextOptions(found.level, found.count, schema.size, found)
+        return None if found is None else TextOptions(found.level, found.count, schema.size, found, schema.chunks)
 
 
 def is_text_file(path: Path) -> bool:
@@ -94,6 +98,36 @@ def read_sentences(path: Path) -> tuple[NDArray[Any], list[str]]:
     if not sentences:
         raise DataError(f"{path} holds no sentences: it is empty, or blank. Give a text with one sentence in a line.")
     return np.array(sentences, dtype=object), notes
+
+
+def chunks_of(lines: NDArray[Any], options: TextOptions) -> NDArray[Any]:
+    r"""The pieces of a text that runs on from line to line, each of as many tokens as a row holds, the last of fewer.
+
+    Arguments:
+        lines: Its lines.
+        options: How sentences become rows.
+
+    Raises:
+        OptionError: If the tokens are pieces, which are found only once there are rows.
+
+    Example:
+        >>> chunks_of(np.array(["To be, or", "not to be"]), TextOptions("word", max_length=4)).tolist()
+        ['To be, or', 'not to be']
+        >>> chunks_of(np.array(["To be, or", "not to be"]), TextOptions("char", max_length=6)).tolist()
+        ['To be,', ' or\nno', 't to b', 'e']
+    """
+    if options.level == "bpe":
+        raise OptionError("--chunks cuts a text before its pieces are known. Use --level word, char or byte with it.")
+    text, length = "\n".join(str(line) for line in lines), options.max_length or _LONGEST[options.level]
+    spans = spans_of(text, options.level)
+    sizes = [len(_bytes(text[begin:end])) if options.level == "byte" else 1 for begin, end in spans]
+    pieces, first, held = [], 0, 0
+    for number, size in enumerate(sizes):
+        if held and held + size > length:  # no character is cut in its bytes
+            pieces.append(text[spans[first][0] : spans[number - 1][1]])
+            first, held = number, 0
+        held += size
+    return np.array([*pieces, text[spans[first][0] :]] if spans else pieces, dtype=object)
 
 
 def _unpacked(path: Path) -> bytes:
@@ -142,7 +176,7 @@ def text_schema(train: NDArray[Any], name: str, options: TextOptions) -> Schema:
     sentences = [str(sentence) for sentence in train]
     most = options.vocabulary or _MOST[options.level]
     vocabulary = options.known or build_vocabulary(sentences, options.level, most)
-    longest = options.max_length
+    longest = options.max_length or (_LONGEST[options.level] if options.chunks else None)
     if longest is None:
         lengths = [len(vocabulary.tokens(sentence)) for sentence in sentences]
         longest = max(1, min(_LONGEST[options.level], int(np.quantile(lengths, 0.99)))) + 1
@@ -153,6 +187,7 @@ def text_schema(train: NDArray[Any], name: str, options: TextOptions) -> Schema:
         kind="tokens",
         levels=vocabulary.count,
         vocabulary=vocabulary,
+        chunks=options.chunks,
     )
 
 
@@ -167,9 +202,15 @@ def text_remarks(schema: Schema, stored: dict[str, Tensor]) -> list[str]:
     notes = []
     if unknown:
         notes.append(f"not in the vocabulary, and one token, <unk>: {', '.join(unknown)} (--vocabulary)")
-    if cut:
+    if schema.chunks:
+        count = sum(len(rows) for rows in stored.values())
+        notes.append(
+            f"the text was cut into {count:,} rows of {schema.size} tokens, whatever its lines; rows are split by "
+            "content, so that neighbours may stand on either side (--chunks, --max-length)"
+        )
+    elif cut:
         notes.append(
             f"cut after {schema.size} tokens, so that they say how a sentence begins and no end is scored: "
-            f"{', '.join(cut)} (--max-length)"
+            f"{', '.join(cut)} (--max-length; --chunks cuts a text that runs on into rows and leaves nothing out)"
         )
     return notes

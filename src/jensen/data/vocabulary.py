@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import DataError, OptionError
 
-__all__ = ["BEGIN", "END", "PAD", "SPECIAL", "UNKNOWN", "Level", "Vocabulary", "build_vocabulary"]
+__all__ = ["BEGIN", "END", "PAD", "SPECIAL", "UNKNOWN", "Level", "Vocabulary", "build_vocabulary", "spans_of"]
 
 Level = Literal["word", "char", "byte", "bpe"]
 PAD, BEGIN, END, UNKNOWN = range(4)
@@ -161,6 +161,13 @@ def _clean(sentence: str) -> str:
 
 def _parts(sentence: str, level: Level) -> list[str]:
     return _WORD.findall(sentence) if level == "word" else list(sentence)
+
+
+def spans_of(text: str, level: Level) -> list[tuple[int, int]]:
+    """Where each word and mark of a text begins and ends, or each character."""
+    if level == "word":
+        return [found.span() for found in _WORD.finditer(text)]
+    return [(place, place + 1) for place in range(len(text))]
 
 
 def _joined(parts: list[str]) -> str:

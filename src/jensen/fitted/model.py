@@ -6,14 +6,16 @@ import logging
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypeVar, cast, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import Schema, Source, open_source, tell_skipped
+from ..data import Schema, Source, TextOptions, open_source, tell_skipped
 from ..data.labels import condition_on, label_numbers
+from ..data.text import chunks_of, is_sentences
 from ..errors import DataError, JensenError, OptionError
 from ..evaluation import bounds, check_data, device_of, evaluation_mode, in_chunks, latent_size
 from ..noise import seeded
@@ -53,7 +55,8 @@ class Fitted:
         self.label_names = tuple(label_names)
 
     def read(self, path: PathLike) -> Source:
-        """Opens a file, a folder or a name as rows for this model: images are made to the size and colours of its own.
+        """Opens a file, a folder or a name as rows for this model: images are made to the size and colours of its own,
+        and a text is cut into pieces where those of the fit were.
 
         Arguments:
             path: As for :func:`jensen.fit`; also one image. The ``rows`` of what is returned are those of ``files``, in
@@ -64,7 +67,10 @@ class Fitted:
         """
         if self.schema is None:
             raise DataError(f"a model without a schema does not know how {os.fspath(path)} is to be read; pass rows.")
-        return open_source(path, image_size=self.schema.event_shape)
+        source, text = open_source(path, image_size=self.schema.event_shape), TextOptions.of(self.schema)
+        if text is None or not text.chunks or not all(map(is_sentences, source.arrays.values())):
+            return source
+        return replace(source, arrays={split: chunks_of(lines, text) for split, lines in source.arrays.items()})
 
     def _read(self, path: PathLike) -> Array:
         """The rows of a path, telling of files that were left out, since those shift the rows after them."""

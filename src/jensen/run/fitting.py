@@ -252,7 +252,7 @@ def _some_rows(splits: Splits) -> Tensor:
 def _text_options(options: Any) -> TextOptions | None:
     """How sentences become rows, where the model has such options."""
     level = getattr(options, "level", None)
-    return None if level is None else TextOptions(level, options.vocabulary, options.max_length)
+    return None if level is None else TextOptions(level, options.vocabulary, options.max_length, chunks=options.chunks)
 
 
 def _is_density(model: Any) -> bool:

@@ -66,6 +66,8 @@ def _rows_of(splits: Splits) -> str:
         count = sum(len(rows) for rows in splits.stored.values())
         tokens = _TOKENS[schema.vocabulary.level]
         known = f"a vocabulary of {schema.levels - len(SPECIAL):,} {tokens}"
+        if schema.chunks:
+            return f"{count:,} pieces of {schema.size} {tokens} of a text that runs on; {known}"
         return f"{count:,} sentences of at most {schema.size} {tokens}, ends included; {known}"
     shape = "×".join(map(str, schema.event_shape))
     values = f"{schema.dtype}, continuous"

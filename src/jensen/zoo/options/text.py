@@ -27,6 +27,10 @@ class TextOptions(FitOptions):
         le=4096,
         description="The largest number of tokens in a row, the end included; longer sentences are cut.",
     )
+    chunks: bool = Field(
+        default=False,
+        description="Take the text as running on from line to line, and cut it into rows of --max-length tokens.",
+    )
     embedding: int = Field(default=128, ge=1, le=65536, description="The width of the vector of each token.")
     units: int = Field(default=256, ge=1, le=65536, description="The width of the state of the LSTMs.")
     dropout: float = Field(
