@@ -166,6 +166,7 @@ def fit_local(
     steps: int = 500,
     samples: int = 8,
     rate: float = 0.1,
+    held_out: int = 64,
     patience: int = 4,
     seed: int = 0,
 ) -> Tensor:
@@ -183,6 +184,7 @@ def fit_local(
         steps: The largest number of steps.
         samples: The samples of a step.
         rate: The size of a step; for normal families in standard deviations of where it starts.
+        held_out: The samples, always the same, by which what was found is compared with the start.
         patience: A row stops after this many comparisons without a gain.
         seed: The seed of the noise.
 
@@ -197,7 +199,7 @@ def fit_local(
         raise OptionError(f"fit_local fits posteriors.Local; this model has a {type(local).__name__}.")
     if (given is None or given.index is None) and len(x) == local.rows:
         given = Given(None if given is None else given.condition, torch.arange(local.rows, device=x.device))
-    how = Search(steps, rate, samples, patience=patience, seed=seed)
+    how = Search(steps, rate, samples, held_out, patience=patience, seed=seed)
     scores = []
     with differentiable(model):
         for index in torch.arange(len(x), device=x.device).split(_CHUNK):
@@ -226,6 +228,7 @@ class FitLocally:
         steps: The largest number of steps for each batch.
         samples: The samples of a step.
         rate: The size of a step, in standard deviations of where it starts.
+        held_out: The samples, always the same, by which what was found is compared with the start.
 
     Example:
         >>> from jensen import VAE, Conditional, families, nets, objectives, posteriors, priors
@@ -236,14 +239,17 @@ class FitLocally:
         0
     """
 
-    def __init__(self, objective: Objective, steps: int = 100, samples: int = 8, rate: float = 0.1) -> None:
-        self.objective, self.steps, self.samples, self.rate = objective, steps, samples, rate
+    def __init__(
+        self, objective: Objective, steps: int = 100, samples: int = 8, rate: float = 0.1, held_out: int = 64
+    ) -> None:
+        self.objective, self.steps, self.samples, self.rate, self.held_out = objective, steps, samples, rate, held_out
         self.kind: BoundKind = objective.kind
         self.k, self.period = objective.k, objective.period
 
     def __call__(self, model: Model, x: Tensor, given: Given | None = None, step: int = 0) -> Estimate:
         training = isinstance(model, nn.Module) and model.training
-        fit_local(model, x, given, steps=self.steps, samples=self.samples, rate=self.rate, seed=int(step))
+        search = {"steps": self.steps, "samples": self.samples, "held_out": self.held_out}
+        fit_local(model, x, given, rate=self.rate, seed=int(step), **search)
         if isinstance(model, nn.Module):
             model.train(training)
         estimate = self.objective(model, x, given, step)
