@@ -166,7 +166,7 @@ def test_training_starts_at_the_frequencies_of_the_tokens():
     likelihood.net.last.weight.data.zero_()
     rows = torch.tensor([[4.0, 4.0, 5.0, 2.0]] * 1000)
     assert likelihood.start_at_marginal(rows)
-    p = likelihood.net.logits(torch.zeros(1, 5)).softmax(-1)[0]
+    p = likelihood.net.logits(torch.zeros(1, 5 + 2)).softmax(-1)[0]
     torch.testing.assert_close(p, torch.tensor([0.25, 0.0, 0.5, 0.25]), atol=1e-3, rtol=0)
 
 

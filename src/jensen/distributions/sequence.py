@@ -17,7 +17,8 @@ _BLOCK = 256
 _STEPS = 32
 """Steps whose states are kept until their probabilities are computed."""
 
-State = tuple[Tensor, Tensor]
+State = tuple[Tensor, ...]
+"""What a network remembers between steps; the next token is predicted from the first part."""
 
 
 class Predictor(Protocol):

@@ -14,7 +14,7 @@ __all__ = ["LSTMDecoder", "LSTMEncoder", "scored"]
 
 _PAD, _END, _FIRST = 0, 2, 2  # padding and the beginning of a sentence are never predicted
 
-State = tuple[Tensor, Tensor]
+State = tuple[Tensor, ...]
 
 
 def scored(tokens: Tensor) -> Tensor:
@@ -44,8 +44,7 @@ class _Cell(nn.Module):
         with torch.no_grad():
             self.inputs.bias[hidden : 2 * hidden] += 1.0  # to remember is the habit that is easier to unlearn
 
-    def forward(self, gates: Tensor, state: State) -> State:
-        h, c = state
+    def forward(self, gates: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         write, keep, value, read = (gates + self.recurrent(h)).chunk(4, dim=-1)
         c = torch.sigmoid(keep) * c + torch.sigmoid(write) * torch.tanh(value)
         return torch.sigmoid(read) * torch.tanh(c), c
@@ -105,7 +104,7 @@ class LSTMEncoder(nn.Module):
         gates = self.cell.inputs(vectors.flatten(0, 1)).unflatten(0, numbers.shape)
         h = c = gates.new_zeros(len(numbers), gates.shape[-1] // 4)
         for step in range(int(inside.sum(1).max())):
-            after = self.cell(gates[:, step], (h, c))
+            after = self.cell(gates[:, step], h, c)
             here = inside[:, step, None]
             h, c = torch.where(here, after[0], h), torch.where(here, after[1], c)
         outputs: Tensor = self.last(h)
@@ -116,11 +115,14 @@ class LSTMEncoder(nn.Module):
 class LSTMDecoder(nn.Module):
     r"""An LSTM that predicts the next token from those before it and from z, which it sees at every step.
 
+    z sets the first state, is added to the inputs of the gates, and stands beside the state where tokens are predicted,
+    so that what it says of the whole sentence need not pass through the recurrence.
+
     It never predicts what fills up a row or begins a sentence, so that all rows together have probability one.
 
     References:
         Hochreiter, Schmidhuber (1997), Long short-term memory. Bowman et al. (2016), Generating sentences from a
-        continuous space.
+        continuous space. Dieng, Kim, Rush, Blei (2019), Avoiding latent variable collapse with generative skip models.
 
     Arguments:
         vocabulary: The number of tokens.
@@ -152,28 +154,29 @@ class LSTMDecoder(nn.Module):
         if latents:
             self.begin = Linear(latents, hidden)
             self.context = Linear(latents, 4 * hidden, bias=False)
-        self.last = Linear(hidden, vocabulary - _FIRST)
+        self.last = Linear(hidden + latents, vocabulary - _FIRST)
 
     def start(self, z: Tensor | None, rows: int = 1) -> tuple[State, Tensor]:
         """The first state for each z of shape (N, Z), and what z adds to the inputs of every step; None for no z."""
         if z is None:
             zero = self.last.weight.new_zeros(rows, self.hidden)
-            return (zero, zero), zero.new_zeros(rows, 4 * self.hidden)
+            return (zero, zero, zero), zero.new_zeros(rows, 4 * self.hidden)
         h = torch.tanh(self.begin(z))
-        return (h, torch.zeros_like(h)), self.context(z)
+        return (torch.cat([h, z], -1), h, torch.zeros_like(h)), torch.cat([self.context(z), z], -1)
 
     def inputs(self, tokens: Tensor) -> Tensor:
-        r"""What tokens of shape (\*N) add to the gates of the step after them, shape (\*N, 4 · hidden)."""
+        r"""What tokens of shape (\*N) add to the inputs of the step after them, shape (\*N, 4 · hidden + Z)."""
         vectors = F.dropout(self.embedding(tokens.long()), self.dropout, self.training)
         gates: Tensor = self.cell.inputs(vectors.reshape(-1, vectors.shape[-1]))
-        return gates.reshape(*tokens.shape, -1)
+        return F.pad(gates.reshape(*tokens.shape, -1), (0, self.latents))
 
-    def step(self, gates: Tensor, state: State) -> State:
-        """The state after a step."""
-        after: State = self.cell(gates, state)
-        return after
+    def step(self, inputs: Tensor, state: State) -> State:
+        """The state after a step: what the token is predicted from, and both states of the LSTM."""
+        gates, z = inputs.split([4 * self.hidden, self.latents], -1)
+        h, c = self.cell(gates, *state[1:])
+        return torch.cat([F.dropout(h, self.dropout, self.training), z], -1), h, c
 
-    def logits(self, h: Tensor) -> Tensor:
+    def logits(self, state: Tensor) -> Tensor:
         """The unnormalised log-probabilities of the tokens from 2 on, shape (N, V - 2)."""
-        logits: Tensor = self.last(F.dropout(h, self.dropout, self.training))
+        logits: Tensor = self.last(state)
         return logits
