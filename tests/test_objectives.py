@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from jensen import VAE, Conditional, JensenError, families, nets, objectives, priors, schedules
-from jensen.errors import OptionError
+from jensen.errors import CompositionError, OptionError
 from jensen.noise import seeded
 from jensen.objectives.aggregate import squared_mmd
 
@@ -234,6 +234,14 @@ def test_with_all_weights_one_the_parts_of_the_total_correlation_are_the_sampled
     parts = estimate(objectives.BetaTCVAE(rows=20, beta=1.0), model, x)
     whole = estimate(objectives.ELBO(closed_form_kl=False), model, x)
     torch.testing.assert_close(parts.loss, whole.loss, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("latents", "rows"), [(1, 8), (2, 1)])
+def test_a_total_correlation_that_is_always_zero_is_refused(latents, rows):
+    encoder = Conditional(nets.mlp(6, 2 * latents), families.Normal(latents, scale=families.PredictedScale()))
+    decoder = Conditional(nets.mlp(latents, 6), families.Bernoulli(6))
+    with pytest.raises(CompositionError, match="always zero"):
+        objectives.BetaTCVAE(rows=20)(VAE(priors.StandardNormal(latents), decoder, encoder), binary()[:rows])
 
 
 def test_the_discrepancy_is_the_closed_form_between_normals():

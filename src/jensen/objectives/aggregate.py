@@ -97,6 +97,11 @@ class BetaTCVAE:
         group = _only_group(draw, "the total correlation")
         q, p = _factors(group.posterior, "posterior"), _factors(group.prior, "prior")
         z = group.z[0]
+        if min(z.shape) < 2:
+            raise CompositionError(
+                f"the total correlation is between latents, over the rows of a batch; with {z.shape[1]} latents and "
+                f"{len(z)} rows in a batch it is always zero. Use at least 2 of each, or ELBO."
+            )
         # Row i, column j: the code of row i under the posterior of row j.
         each = q.log_prob(z[:, None])
         least = math.log(self.rows * len(x))
