@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Independent, Normal
 
+import jensen
 from jensen import Conditional, evaluation, families, nets, objectives, posteriors, priors, testing
 from jensen.diagnose.features import dictionary, expected_frequencies, feature_frequencies, features_in_use
 from jensen.distributions import EqualMixture, Joint, closed_form_kl, detached
@@ -201,6 +202,14 @@ def test_what_does_not_go_together_is_refused():
             objective(model, torch.eye(6))
     with pytest.raises(OptionError, match="at least 1"):
         model_of(rows=0)
+
+
+def test_a_check_takes_latents_of_the_whole_data_set():
+    model, x = model_of(loadings=False).eval(), torch.bernoulli(torch.full((60, 6), 0.4))
+    page = jensen.check(model, x, rows=20, samples=20, parts=("gradients", "use"), objective=objectives.ELBO())
+    (noise,) = page.gradients.values()
+    assert all({"encoder", "decoder"} == set(parts) for parts in noise.values()), page.skipped
+    assert "LeaveOneOut" in page.skipped["identities"] and page.use is not None
 
 
 def test_expected_frequencies_are_those_of_the_process():

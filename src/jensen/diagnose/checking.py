@@ -134,7 +134,12 @@ def check_subject(
             found[name] = PARTS[name](subject)
         except JensenError as error:
             skipped[name] = str(error)
-    faults = [] if "identities" in skipped else identities(subject)
+    faults: list[Finding] = []
+    if "identities" not in skipped:
+        try:
+            faults = identities(subject)
+        except JensenError as error:  # such as an objective that wants latents as they are in training
+            skipped["identities"] = str(error)
     page = Page(about=_about(subject), skipped=skipped, findings=faults, **found)
     return replace(page, findings=[*findings(page), *notes])
 

@@ -18,7 +18,10 @@ from .measured import Measured
 
 __all__ = ["GradientNoise", "gradient_noise", "least_noisy"]
 
-_PARTS = ("encoder", "decoder")
+_ROLES = {
+    "encoder": ("posterior", "encoder", "shared_posterior"),
+    "decoder": ("likelihood", "prior", "row_prior", "shared_prior"),
+}
 
 
 @dataclass(frozen=True)
@@ -94,10 +97,9 @@ def gradient_noise(
 
 
 def _noise(model: Any, x: Tensor, objective: Objective, repeats: int, step: int, seed: int) -> dict[str, GradientNoise]:
-    generative = _parameters(model.likelihood) + _parameters(model.prior)
-    groups = dict(zip(_PARTS, (_parameters(model.posterior), generative), strict=True))
+    groups = {part: _parameters(model, roles) for part, roles in _ROLES.items()}
     parameters = [parameter for group in groups.values() for parameter in group]
-    gradients: dict[str, list[Tensor]] = {part: [] for part in _PARTS}
+    gradients: dict[str, list[Tensor]] = {part: [] for part in _ROLES}
     for repeat in range(repeats):
         with torch.enable_grad(), seeded(seed, "gradients", repeat):
             loss = objective(model, x, None, step).loss
@@ -109,8 +111,10 @@ def _noise(model: Any, x: Tensor, objective: Objective, repeats: int, step: int,
     return {part: _summary(torch.stack(rows)) for part, rows in gradients.items() if rows}
 
 
-def _parameters(module: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+def _parameters(model: Any, roles: tuple[str, ...]) -> list[nn.Parameter]:
+    """What learns in the modules of some roles; a model may make its prior and posterior of several."""
+    modules = [module for role in roles if isinstance(module := getattr(model, role, None), nn.Module)]
+    return [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
 
 
 def _summary(gradients: Tensor) -> GradientNoise:
