@@ -41,7 +41,7 @@ NETWORK: dict[str, Any] = {
 }
 QUICK: dict[str, Any] = {"vocabulary": 300, "embedding": 16, "units": 32, "batch_size": 64, "epochs": 2.0}
 BASELINE = "language model"
-_VAE: dict[str, Any] = {"model": "sentence-vae", "latents": 16, "kl_warmup": 0, "free_bits_total": 0.0}
+_VAE: dict[str, Any] = {"model": "sentence-vae", "latents": 8, "kl_warmup": 0, "free_bits_total": 0.0}
 MODELS: dict[str, dict[str, Any]] = {
     BASELINE: {"model": "language-model"},
     "no cure": _VAE,
