@@ -10,6 +10,7 @@ from jensen import VAE, Conditional, families, nets, priors, testing
 from jensen.diagnose import Aggregate, elbo_surgery, quadrature_surgery
 from jensen.errors import JensenError, OptionError
 from jensen.noise import seeded
+from jensen.objectives import BetaTCVAE
 
 
 def oracle(latents=2, seed=0, noise=0.5):
@@ -91,6 +92,34 @@ def test_full_covariances_have_a_total_correlation_too():
     exact, found = quadrature_surgery(model.model, x), elbo_surgery(model.model, x, draws=4000)
     assert abs(exact.residual.value) < 1e-8
     assert abs(found.total_correlation.beyond(exact.total_correlation.value)) < 4
+
+
+@pytest.mark.parametrize(("weights", "rows"), [((1.0, 1.0, 1.0), 8), ((0.5, 4.0, 2.0), 60)])
+def test_the_parts_of_beta_tcvae_are_those_of_its_batch_and_logarithms_of_the_number_of_rows(weights, rows):
+    # Its estimate of q(z) is 1 / (N M) times a sum over the M rows of the batch: q(z) of the batch over N, and so for
+    # each of the Z latents. In expectation the parts are those of the batch plus log N, (Z - 1) log N and -Z log N.
+    latents, draws = 2, 1000
+    model, x = diagonal(latents, n=8)
+    alpha, beta, gamma = weights
+    exact, shift = quadrature_surgery(model, x), math.log(rows)
+    expected = {
+        "mutual_information": alpha * (exact.mutual_information.value + shift),
+        "total_correlation": beta * (exact.total_correlation.value + (latents - 1) * shift),
+        "dimension_wise_kl": gamma * (exact.dimension_wise.value - latents * shift),
+    }
+    objective = BetaTCVAE(rows, beta, alpha=alpha, gamma=gamma)
+    with seeded(4), torch.no_grad():
+        results = [objective(model, x) for _ in range(draws)]
+    found = {name: torch.stack([result.terms[name].mean() for result in results]) for name in expected}
+    for name, value in expected.items():
+        assert abs(float(found[name].mean()) - value) < 4 * float(found[name].std()) / draws**0.5, name
+    with torch.no_grad():
+        q = model.posterior(x)
+    kl = 0.5 * float((q.mean.square() + q.variance - 1 - q.variance.log()).sum(1).mean())
+    total = found["mutual_information"] / alpha + found["total_correlation"] / beta + found["dimension_wise_kl"] / gamma
+    assert abs(float(total.mean()) - kl) < 4 * float(total.std()) / draws**0.5
+    for result in results[:5]:
+        assert float(-result.terms["reconstruction"].mean() - result.bound.mean()) == pytest.approx(kl, abs=1e-10)
 
 
 @pytest.mark.parametrize("latents", [2, 6, 12])

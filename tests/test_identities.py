@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
+import pytest
 import torch
 from torch import nn
-from torch.distributions import Independent, Normal
+from torch.distributions import Independent, MultivariateNormal, Normal
 
 from jensen import VAE, objectives, priors, testing
 from jensen.conditional import Conditional
@@ -172,3 +174,106 @@ def test_log_evidence_is_joint_minus_posterior_for_any_z():
     z = 3 * torch.randn(50, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     found = oracle.model.log_joint(x, z) - oracle.model.posterior(x).log_prob(z)
     assert (found - oracle.log_evidence(x)).abs().max() < 1e-10
+
+
+class SigmaPoints(MultivariateNormal):
+    """A normal distribution whose 2 Z "samples" have its mean and covariance: means of quadratics are exact."""
+
+    def rsample(self, sample_shape=torch.Size()):  # noqa: B008
+        steps = self.event_shape[0] ** 0.5 * self.scale_tril.movedim(-1, 0)
+        assert tuple(sample_shape) == (2 * len(steps),)
+        return torch.cat([self.loc + steps, self.loc - steps])
+
+
+class FreeFull(nn.Module):
+    """q(z|x) with a free mean for each row and one free Cholesky factor."""
+
+    def __init__(self, loc, tril):
+        super().__init__()
+        self.loc, self.tril = nn.Parameter(loc.clone()), nn.Parameter(tril.clone())
+
+    def forward(self, x, given=None):
+        tril = self.tril.tril().expand(len(x), *self.tril.shape)
+        return SigmaPoints(self.loc, scale_tril=tril, validate_args=False)
+
+
+@pytest.mark.parametrize("closed_form_kl", [True, False])
+@pytest.mark.parametrize("beta", [0.5, 1.0, 4.0])
+def test_the_best_posterior_at_a_weight_of_the_kl_is_that_of_a_tempered_likelihood(beta, closed_form_kl):
+    # E_q[log p(x|z)] - b KL(q || p) = b log Z - b KL(q || p(x|z)^(1/b) p(z) / Z): a normal with precision
+    # W'W / (b s^2) + I, and Z in terms of the evidence with noise b s^2.
+    size, latents = WEIGHT.shape
+    x = torch.stack([ROW, ROW.flip(0) - 1, 2 * ROW])
+    covariance = torch.linalg.inv(torch.eye(latents).double() + WEIGHT.T @ WEIGHT / (beta * NOISE**2))
+    loc, tril = x @ WEIGHT @ covariance / (beta * NOISE**2), torch.linalg.cholesky(covariance)
+    variance = WEIGHT @ WEIGHT.T + beta * NOISE**2 * torch.eye(size).double()
+    log_z = -0.5 * ((x @ torch.linalg.inv(variance) * x).sum(1) + torch.logdet(variance) + size * math.log(2 * math.pi))
+    log_z += size / 2 * math.log(2 * math.pi * beta * NOISE**2) - size / (2 * beta) * math.log(2 * math.pi * NOISE**2)
+    kl = 0.5 * (covariance.trace() + loc.square().sum(1) - latents - torch.logdet(covariance))
+
+    objective = objectives.ELBO(2 * latents, beta=beta, closed_form_kl=closed_form_kl)
+    model = linear_model(WEIGHT, NOISE, FreeFull(loc, tril))
+    result = objective(model, x)
+    assert abs((result.loss + beta * log_z.mean()).item()) < 1e-10
+    assert (result.bound - (beta * log_z + (beta - 1) * kl)).abs().max() < 1e-10
+    gradients = torch.autograd.grad(result.loss, list(model.posterior.parameters()))
+    assert max(float(gradient.abs().max()) for gradient in gradients) < 1e-10
+
+    other = FreeFull(loc + 0.3, 1.2 * tril + 0.1 * torch.ones(latents, latents).double().tril(-1))
+    q, best = other(x), MultivariateNormal(loc, covariance)
+    loss = objective(linear_model(WEIGHT, NOISE, other), x).loss
+    gap = beta * torch.distributions.kl_divergence(MultivariateNormal(q.loc, scale_tril=q.scale_tril), best)
+    assert abs((loss - result.loss - gap.mean()).item()) < 1e-10
+    assert gap.mean().item() > 0.05
+
+
+SLOPE, POINT = 1.5, 1.2  # z ~ N(0, 1), x|z ~ N(1.5 z, 0.8^2), of which x = 1.2 is seen
+
+
+def log_ratio(z, loc, scale):
+    """log p(x, z) - log q(z)."""
+    log_joint = Normal(SLOPE * z, NOISE).log_prob(torch.tensor(POINT).double()) + Normal(0.0, 1.0).log_prob(z)
+    return log_joint - Normal(loc, scale).log_prob(z)
+
+
+def expected_log_mean(k, loc, scale):
+    r"""E log of the mean of K weights, by :math:`E \log S = \int (e^{-t} - E e^{-t S}) dt / t` and quadrature."""
+    e = torch.linspace(-9, 9, 1201, dtype=torch.float64)
+    mass = Normal(0.0, 1.0).log_prob(e).exp() * (e[1] - e[0])
+    log_weight = log_ratio(loc + scale * e, loc, scale)
+    u = torch.arange(-50, 150, 0.1, dtype=torch.float64)
+    each = torch.exp(-torch.exp(u[:, None] + log_weight)) @ mass
+    return float((torch.exp(-u.exp()) - each**k).sum() * 0.1) - math.log(k)
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+@pytest.mark.parametrize(("loc", "scale"), [(0.2, 0.6), (1.0, 0.3)])
+def test_the_importance_weighted_bound_has_the_expectation_of_its_definition(loc, scale, k):
+    exact = expected_log_mean(k, loc, scale)
+    if k <= 2:
+        nodes, masses = (torch.tensor(part) for part in np.polynomial.hermite.hermgauss(150))
+        masses = masses / math.pi**0.5
+        log_weight = log_ratio(loc + scale * 2**0.5 * nodes, loc, scale)
+        one = float(masses @ log_weight)
+        two = float(masses @ torch.logaddexp(log_weight[:, None], log_weight) @ masses) - math.log(2)
+        assert exact == pytest.approx(one if k == 1 else two, abs=1e-6)
+    evidence = float(Normal(0.0, (SLOPE**2 + NOISE**2) ** 0.5).log_prob(torch.tensor(POINT).double()))
+    assert exact < evidence - 0.01
+
+    parameters = torch.tensor([loc]).double(), unbounded_scale(torch.tensor([scale]).double())
+    model, n = linear_model(torch.tensor([[SLOPE]]).double(), NOISE, Free(*parameters)), 100_000
+    with seeded(6), torch.no_grad():
+        result = objectives.IWAE(k=k)(model, torch.full((n, 1), POINT, dtype=torch.float64))
+    error = float(result.bound.std()) / n**0.5
+    assert error < 0.01
+    assert abs(float(result.bound.mean()) - exact) < 4 * error
+    assert float(result.loss) == pytest.approx(-float(result.bound.mean()), abs=1e-10)
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 50])
+def test_at_the_exact_posterior_the_importance_weighted_bound_is_the_evidence(k):
+    oracle = testing.LinearGaussian(WEIGHT, NOISE)
+    x = torch.stack([ROW, 3 * ROW, -ROW])
+    result = objectives.IWAE(k=k)(oracle.model, x)
+    assert (result.bound - oracle.log_evidence(x)).abs().max() < 1e-10
+    assert abs((result.loss + oracle.log_evidence(x).mean()).item()) < 1e-10

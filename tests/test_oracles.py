@@ -1,9 +1,13 @@
 """Models whose log-likelihood is known."""
 
+import math
+
 import pytest
 import torch
 
 from jensen import VAE, Conditional, JensenError, families, nets, objectives, priors, testing
+from jensen.model import Autoencoder
+from jensen.noise import seeded
 
 
 def weights(size, latents, seed=0):
@@ -97,3 +101,45 @@ def test_a_likelihood_whose_values_are_not_one_event_is_refused_by_name():
     posterior = Conditional(nets.mlp(2, 4), families.Normal(2, scale=families.PredictedScale()))
     with pytest.raises(JensenError, match=r"Independent\(distribution, 1\)"):
         VAE(priors.StandardNormal(2), Loose(), posterior).draw(torch.zeros(5, 2), k=3)
+
+
+def principal_angles(a, b):
+    """The angles between the spans of the columns of two matrices, radians, by their sines, which are exact near 0."""
+    first, second = torch.linalg.qr(a)[0], torch.linalg.qr(b)[0]
+    return torch.linalg.svdvals(second - first @ (first.T @ second)).clamp(max=1).asin()
+
+
+def test_a_linear_autoencoder_learns_the_principal_components():
+    size, latents, n, noise = 6, 2, 50, 0.5
+    generator = torch.Generator().manual_seed(3)
+    spread = torch.tensor([3.0, 2.0, 0.8, 0.6, 0.4, 0.2])
+    codes = spread * torch.randn(n, size, generator=generator, dtype=torch.float64)
+    x = codes @ torch.linalg.qr(weights(size, size))[0] + torch.linspace(-2, 3, size)
+    _, values, directions = torch.linalg.svd(x - x.mean(0), full_matrices=False)
+    error = float(values[latents:].square().sum()) / n  # the least mean squared distance to a plane
+    components = directions[:latents].T
+
+    with seeded(0):
+        decoder = Conditional(nets.mlp(latents, size, hidden=()), families.Normal(size, families.FixedScale(noise)))
+        model = Autoencoder(nets.mlp(size, latents, hidden=()), decoder, latents).double()
+    optimiser = torch.optim.LBFGS(model.parameters(), max_iter=300, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimiser.zero_grad()
+        loss = objectives.Reconstruction()(model, x).loss
+        loss.backward()
+        return loss
+
+    constant = size / 2 * math.log(2 * math.pi * noise**2)
+    begin = 2 * noise**2 * (closure().item() - constant)
+    optimiser.step(closure)
+    found = 2 * noise**2 * (closure().item() - constant)
+    assert begin > 5 * error
+    assert error * (1 - 1e-9) <= found < error * (1 + 1e-3)
+    with torch.no_grad():
+        again = model.decode(model.embed(x)[None]).mean[0]
+    assert float((again - x).square().sum(1).mean()) == pytest.approx(found, rel=1e-9)
+    assert principal_angles(decoder.net[-1].weight.detach(), components).max() < 1e-2
+    assert principal_angles(model.encoder[-1].weight.detach().T, components).max() < 1e-2
+    projected = x.mean(0) + (x - x.mean(0)) @ components @ components.T
+    assert (again - projected).abs().max() < 0.02

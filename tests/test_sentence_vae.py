@@ -9,10 +9,11 @@ import pytest
 import torch
 
 import jensen
-from jensen import objectives
+from jensen import objectives, testing
 from jensen.data import TextOptions, open_source, prepare
 from jensen.errors import DataError, JensenError, OptionError
 from jensen.ngrams import NGrams, ngram
+from jensen.noise import seeded
 from jensen.run import describe_data
 from jensen.zoo import build
 
@@ -201,3 +202,51 @@ def test_what_is_found_in_a_text_is_said_in_words(text):
     found = describe_data(splits)
     expected = "small: 162 sentences of at most 8 words and marks, ends included; a vocabulary of 19 words and marks"
     assert found.startswith(expected) and "values" not in found
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """The model for sentences of one word, up to three times, with one latent, far from its start."""
+    splits = prepare(open_source(["a", "a a", "a a a"] * 20), text=TextOptions("word", max_length=3))
+    assert (splits.schema.levels, splits.schema.size) == (5, 3)
+    model = build("sentence-vae", splits.schema, 60, latents=1, units=6, embedding=4).model.double()
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+        # q(z|x) depends on x a little and is wider than the prior, so that no weight is large.
+        model.posterior.net.last.weight.mul_(0.2)
+        model.posterior.net.last.bias.copy_(torch.tensor([0.2, 1.3]))
+    ended = [[*words, 2, *[0] * (2 - n)] for n in range(3) for words in itertools.product((3, 4), repeat=n)]
+    rows = ended + [list(words) for words in itertools.product((3, 4), repeat=3)]
+    return model.eval().requires_grad_(False), torch.tensor(rows, dtype=torch.float64)
+
+
+def test_the_probabilities_of_all_sentences_add_up_to_one_and_samples_have_them(tiny):
+    model, rows = tiny
+    p = testing.quadrature(model, rows).exp()
+    assert len(rows) == 1 + 2 + 4 + 8 and float(p.sum()) == pytest.approx(1, abs=1e-6)
+    at_zero = model.decode(torch.zeros(1, 1, 1).double()).log_prob(rows).exp()[0]
+    assert float((p - at_zero).abs().sum()) > 0.1  # z says something
+    n = 20_000
+    with seeded(1):
+        counts = (model.sample(n)[:, None] == rows).all(-1).double().sum(0)
+    assert counts.sum() == n
+    assert ((counts - n * p) / (n * p * (1 - p)).sqrt()).abs().max() < 4
+
+
+def test_the_bounds_of_a_sentence_lie_below_its_probability_and_come_near_it(tiny):
+    model, rows = tiny
+    exact, k = testing.quadrature(model, rows), 5000
+    z = torch.linspace(-12, 12, 4001, dtype=torch.float64)[:, None, None].expand(-1, len(rows), 1)
+    log_q = model.posterior(rows).log_prob(z)
+    elbo = (log_q.exp() * (model.log_joint(rows, z) - log_q)).sum(0) * (z[1, 0, 0] - z[0, 0, 0])
+    assert (elbo < exact - 1e-3).all()
+    with seeded(2):
+        bound = objectives.ELBO(k=k)(model, rows).bound
+        log_weight = model.draw(rows, k=k).log_weight
+        weighted = objectives.IWAE(k=k)(model, rows).bound
+    assert ((bound - elbo).abs() < 4 * log_weight.std(0) / k**0.5).all()
+    error = (log_weight - log_weight.logsumexp(0) + math.log(k)).exp().std(0) / k**0.5
+    assert (error < 0.05).all()
+    assert (weighted < exact + 4 * error).all() and (weighted > exact - 4 * error - 0.01).all()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import jensen
-from jensen import zoo
+from jensen import objectives, zoo
 from jensen.errors import JensenError, OptionError
 from jensen.evaluation import evidence_of, latent_size
 from jensen.zoo.options import FitOptions
@@ -73,6 +73,22 @@ def test_options_have_descriptions_and_defaults_that_name_the_model(name):
     assert issubclass(kind, FitOptions)
     assert kind().model == name
     assert all(field.description for key, field in kind.model_fields.items() if key != "model")
+
+
+def test_the_weights_that_are_asked_for_are_those_of_the_objective():
+    splits = jensen.data.prepare(jensen.data.open_source("digits"))
+
+    def objective(name, **options):
+        return zoo.build(name, splits.schema, 321, latents=3, hidden=[8], **options).objective(100)[0]
+
+    beta_vae = objective("beta-vae", beta=2.5)
+    assert isinstance(beta_vae, objectives.ELBO) and beta_vae.beta(99) == 2.5
+    parts = objective("beta-tcvae", beta=2.5, alpha=0.5, gamma=1.5)
+    assert isinstance(parts, objectives.BetaTCVAE)
+    assert (parts.rows, parts.beta, parts.alpha, parts.gamma) == (321, 2.5, 0.5, 1.5)
+    importance = objective("iwae", k=7)
+    assert isinstance(importance, objectives.IWAE) and importance.k == 7
+    assert isinstance(objective("autoencoder"), objectives.Reconstruction)
 
 
 def test_help_shows_the_options_of_that_model_only(cli):
