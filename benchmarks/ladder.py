@@ -13,15 +13,13 @@ nothing.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import os
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import jensen
 from benchmarks.record import record, write_table
+from benchmarks.side_by_side import side_by_side
 from jensen.files import read_json
 
 DIAGONAL = {"posterior": "diagonal"}
@@ -55,10 +53,7 @@ def fitted(name: str, folder: Path, options: argparse.Namespace) -> Path:
 
 def measure(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """All fits side by side, each compared with the first, paired over the test rows."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(len(options.only), mp_context=spawn) as pool:
-        paths = list(pool.map(fitted, options.only, [folder] * len(options.only), [options] * len(options.only)))
+    paths = list(side_by_side(fitted, [(name, folder, options) for name in options.only]))
     return [compared(name, paths[0], path) for name, path in zip(options.only, paths, strict=True)]
 
 

@@ -1,7 +1,7 @@
 """An autoregressive model beside a VAE on static MNIST, each with the same time to train.
 
-Both are fitted by one command with the same time budget, one after the other on the same cores. The log-likelihood of
-pixelcnn is exact; that of vae is the importance-weighted bound. Beside them stands what was published.
+Both are fitted by one command with the same time budget, at the same time, each in a process with one thread. The
+log-likelihood of pixelcnn is exact; that of vae is the importance-weighted bound. Beside them stands what was published.
 
 Run with: python -m benchmarks.pixelcnn [mnist-static] [--time-budget 3600] [--only pixelcnn vae] [--quick]
 """
@@ -16,6 +16,7 @@ from typing import Any
 
 import jensen
 from benchmarks.record import ROOT, record, recorded, write_table
+from benchmarks.side_by_side import side_by_side
 
 MODELS: dict[str, dict[str, Any]] = {
     # Small batches: the time allows few epochs, and a convolution gains nothing from larger ones on a CPU.
@@ -32,13 +33,12 @@ PUBLISHED = [
 ]
 
 
-def measure(data: str, name: str, length: dict[str, Any], *, keep: bool) -> dict[str, Any]:
-    """One fit, and its samples as a picture in the docs, if they are to be kept."""
+def measure(data: str, name: str, length: dict[str, Any], pictures: Path | None) -> dict[str, Any]:
+    """One fit, and its samples as a picture in the docs, if there is a folder for it."""
     with tempfile.TemporaryDirectory() as folder:
         options = {**MODELS[name], **length}
         run = jensen.fit(data, model=name.split()[0], out=Path(folder) / "run", **options)
-        if keep:
-            pictures = ROOT / "docs" / "pictures"
+        if pictures:
             pictures.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(run.path / "samples.png", pictures / f"pixels-{name.replace(' ', '-')}.png")
         test = run.result["test"]
@@ -57,9 +57,10 @@ def main() -> None:
     length: dict[str, Any] = {"steps": 20, "samples": 5} if options.quick else {"time_budget": options.time_budget}
     kept = [] if options.quick else recorded("pixelcnn").get("rows", [])
     rows = [row for row in kept if row["model"] not in options.only]
-    for name in options.only:
-        rows.append(measure(data, name, length, keep=not options.quick))
-        print(rows[-1], flush=True)
+    pictures = None if options.quick else ROOT / "docs" / "pictures"
+    for row in side_by_side(measure, [(data, name, length, pictures) for name in options.only]):
+        rows.append(row)
+        print(row, flush=True)
     found = {row["model"]: row["log_likelihood"]["mean"] for row in rows}
     if {"pixelcnn", "vae"} <= set(found):
         ahead = found["pixelcnn"] - found["vae"]
@@ -86,7 +87,7 @@ def write(rows: list[dict[str, Any]]) -> None:
     table += [[name, value, "–", "–", paper] for name, value, paper in PUBLISHED]
     header = ["model", "log p(x), nats", "steps", "seconds of training", "from"]
     about = (
-        "Static MNIST, test rows, nats per example; each model had the same time to train on the same cores. The "
+        "Static MNIST, test rows, nats per example; models were trained at the same time, with one thread each. The "
         "log-likelihood of pixelcnn is exact (=), that of models with latents a bound (≥). Published rows trained for "
         "far longer.\n\n![samples of pixelcnn](pictures/pixels-pixelcnn.png)"
     )

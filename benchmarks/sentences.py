@@ -13,10 +13,7 @@ Run with: python -m benchmarks.sentences, or with --quick for a short look that 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import os
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ import numpy as np
 import jensen
 import jensen.run
 from benchmarks.record import ROOT, record, write_table
+from benchmarks.side_by_side import side_by_side
 from jensen.data import open_source
 from jensen.files import read_tensors
 from jensen.noise import mix
@@ -97,17 +95,6 @@ def measure(name: str, path: Path, folder: Path, samples: int, options: dict[str
         found["interpolations"] = [model.interpolate(a, b, steps=6) for a, b in PAIRS]
         found["reconstructions"] = list(zip(rows[:6].tolist(), model.reconstruct(rows[:6].tolist()), strict=True))
     return found
-
-
-def side_by_side(jobs: list[tuple[Any, ...]], processes: int) -> list[dict[str, Any]]:
-    """What is found by all jobs, some at a time, each with one thread."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        rows = []
-        for row in pool.map(measure, *zip(*jobs, strict=True)):
-            print(row["name"], row["log_likelihood"]["mean"], row["kl"], row["seconds"], flush=True)
-            rows.append(row)
-    return rows
 
 
 def compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -199,7 +186,11 @@ def main() -> None:
                 every |= {name: value for name, value in _LITTLE.items() if options.get(name)}
                 every |= {"free_bits_total": 0.05} if options.get("free_bits_total") else {}
             jobs.append((title, path, Path(name), samples, every))
-        rows = compared(side_by_side(jobs, arguments.processes))
+        rows = []
+        for row in side_by_side(measure, jobs, arguments.processes):
+            print(row["name"], row["log_likelihood"]["mean"], row["kl"], row["seconds"], flush=True)
+            rows.append(row)
+    rows = compared(rows)
     result = {"count": count, "samples": samples, "network": network, "rows": rows}
     if arguments.quick:
         print(written({**result, "shape": shape(rows)}))
