@@ -1,7 +1,8 @@
 """An autoregressive model beside a VAE on static MNIST, each with the same time to train.
 
 Both are fitted by one command with the same time budget, at the same time, each in a process with one thread. The
-log-likelihood of pixelcnn is exact; that of vae is the importance-weighted bound. Beside them stands what was published.
+log-likelihood of pixelcnn is exact; that of vae is the importance-weighted bound. Beside them stands what was
+published.
 
 Run with: python -m benchmarks.pixelcnn [mnist-static] [--time-budget 3600] [--only pixelcnn vae] [--quick]
 """
