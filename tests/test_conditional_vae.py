@@ -167,6 +167,10 @@ def test_a_fitted_model_takes_labels(run):
     assert np.array_equal(model.embed(x, labels=names), model.embed(x, labels=y))
     assert not np.array_equal(model.log_likelihood(x, k=2, labels=y), model.log_likelihood(x, k=2, labels=(y + 1) % 10))
     assert model.sample(3, seed=1, label=4).shape == model.sample(3, seed=1).shape == (3, 8, 8)
+    between = model.interpolate(x[0], x[1], steps=3, label=4)
+    assert np.array_equal(between[[0, 2]], model.reconstruct(x[:2], labels=[4, 4]))
+    with pytest.raises(JensenError, match="--label"):
+        model.interpolate(x[0], x[1])
     assert jensen.evaluate(model, x, k=2, labels=y).log_likelihood.n == 6
     for use in (model.embed, model.reconstruct, model.log_likelihood):
         with pytest.raises(JensenError, match="none are given"):

@@ -128,7 +128,8 @@ def condition_of(given: Given | None, size: int) -> Tensor:
     if given is None or given.condition is None:
         raise JensenError(
             "this model is conditioned on labels, and none are given: what it says of a row holds given the label of "
-            "that row. Pass labels=, or given=Given(condition=...) to the model itself."
+            "that row. On the command line give --label where there is one, or leave out DATA, since a run knows the "
+            "labels of its own rows; in Python pass labels=, or given=Given(condition=...) to the model itself."
         )
     if given.condition.shape[-1] != size:
         raise ShapeError(f"expected a condition of {size} values; got shape {tuple(given.condition.shape)}.")

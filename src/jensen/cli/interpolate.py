@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from .show import Flag, Whole
-from .use import is_text, say, tell_sentences, to_target, write
+from .use import chosen_label, is_text, say, tell_sentences, to_target, write
 
 __all__ = ["interpolate"]
 
 
 def interpolate(
-    run: str, first: str, second: str, /, *, steps: Whole = 8, out: str | None = None, json: Flag = False
+    run: str,
+    first: str,
+    second: str,
+    /,
+    *,
+    steps: Whole = 8,
+    label: str | None = None,
+    out: str | None = None,
+    json: Flag = False,
 ) -> None:
     """Show what a run's model makes of the codes on the straight line between those of two rows.
 
@@ -23,6 +31,8 @@ def interpolate(
         Another.
     steps
         How many rows, those of both ends included.
+    label
+        The label of both, by its name or its number, for a model of rows given their label.
     out
         A .png picture or an .npy array, by default interpolation.png, or a .txt file for sentences, which are printed
         without it; it must not exist.
@@ -38,6 +48,6 @@ def interpolate(
         return
     target = target or to_target("interpolation.png")
     ends = [fitted.read(path).rows[0] for path in (first, second)]
-    rows = fitted.interpolate(ends[0], ends[1], steps=steps)
+    rows = fitted.interpolate(ends[0], ends[1], steps=steps, label=chosen_label(label, fitted))
     write(target, rows, f"{steps} codes on the line between two rows: mean of p(x|z)", fitted)
     say(run, target, rows, json=json)

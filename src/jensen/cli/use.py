@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..fitted import Fitted
 
 __all__ = [
+    "chosen_label",
     "embed",
     "is_text",
     "limits_of",
@@ -69,8 +70,7 @@ def sample(
         raise OptionError(f"-n must lie between 1 and 1000000; got {n}.")
     target = None if out is None else to_target(out)
     fitted = load(run)
-    chosen = int(label) if label is not None and label not in fitted.label_names and label.isdecimal() else label
-    rows = fitted.sample(n, seed=seed, mean=mean, temperature=temperature, label=chosen)
+    rows = fitted.sample(n, seed=seed, mean=mean, temperature=temperature, label=chosen_label(label, fitted))
     if is_text(fitted):
         tell_sentences(run, rows, target, json=json)
         return
@@ -174,6 +174,11 @@ def to_target(out: str, endings: tuple[str, ...] = (".png", ".npy", ".txt")) -> 
     if not path.absolute().parent.is_dir():
         raise RunError(f"there is no folder {path.absolute().parent}; make it first, or choose another --out.")
     return path
+
+
+def chosen_label(label: str | None, fitted: Fitted) -> str | int | None:
+    """A label by its name, or by its number where no label has that name."""
+    return int(label) if label is not None and label not in fitted.label_names and label.isdecimal() else label
 
 
 def is_text(fitted: Fitted) -> bool:

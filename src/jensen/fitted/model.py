@@ -217,13 +217,14 @@ class Fitted:
         values = schema.user_values(x, exact=exact)
         return values.tolist() if schema.kind == "tokens" else values
 
-    def interpolate(self, first: Any, second: Any, *, steps: int = 8) -> Any:
+    def interpolate(self, first: Any, second: Any, *, steps: int = 8, label: Any = None) -> Any:
         """What the model makes of codes on the straight line between those of two rows, in the user's units.
 
         Arguments:
             first: A row, or a sentence.
             second: Another.
             steps: How many rows, those of both ends included.
+            label: The label of both, and of all between, for a model that is conditioned on labels.
 
         Raises:
             OptionError: If there are fewer than two steps.
@@ -232,9 +233,9 @@ class Fitted:
             raise OptionError(f"an interpolation has two ends; got steps={steps}.")
         text = self.schema is not None and self.schema.kind == "tokens"
         pair: Any = [first, second] if text else np.stack([first, second])
-        z = torch.as_tensor(self.embed(pair))
+        z = torch.as_tensor(self.embed(pair, labels=label))
         share = torch.linspace(0, 1, steps, dtype=z.dtype).reshape(-1, *[1] * (z.ndim - 1))
-        return self.decode((z[0] + share * (z[1] - z[0])).numpy())
+        return self.decode((z[0] + share * (z[1] - z[0])).numpy(), labels=label)
 
     def sample(
         self,

@@ -63,7 +63,7 @@ class Named(nn.Module):
     .. math:: \log p(z) = \log p(v) + \log \left| \det \frac{\partial T(z)}{\partial z} \right|
 
     A quantity on a half-line, :math:`v = a + e^z`, is held where floats can work with it: where z is 20 away from its
-    median (but no fewer than 10 and no more than 30 times its spread), v stays as it is there and the density of z falls
+    median (no fewer than 10 and no more than 30 times its spread), v stays as it is there and the density of z falls
     on. What an encoder tries at the start of its training then has a finite bound, and a gradient that leads back.
 
     The likelihood receives a dictionary from names to constrained values v. All dimensions of a distribution, its batch
