@@ -8,11 +8,13 @@ import time
 import pytest
 import torch
 from torch import nn
+from torch.distributions import Independent, Normal
 
 import jensen
 from jensen import VAE, Conditional, families, nets, objectives, priors, testing
 from jensen.data import open_source, prepare
 from jensen.diagnose import objective_faults, weight_faults
+from jensen.diagnose.budget import measure_pace
 from jensen.diagnose.parts import PARTS
 from jensen.errors import DataError, OptionError, RunError
 from jensen.model import Autoencoder, Explicit
@@ -462,6 +464,24 @@ def test_a_slow_model_is_checked_on_less_and_the_page_says_so():
     assert page.annealed is None and "--time-budget" in page.skipped["annealed"]
     (note,) = [finding for finding in page.findings if finding.topic == "time"]
     assert "weights 1/" in note.found and "--time-budget" in note.change and not page.faults
+
+
+def test_a_posterior_that_is_slow_to_score_is_budgeted_too():
+    class SlowToScore(Independent):
+        def log_prob(self, value):
+            time.sleep(2e-5 * value.shape[:-1].numel())
+            return super().log_prob(value)
+
+    class Encoder(nn.Module):
+        def forward(self, x, given=None):
+            return SlowToScore(Normal(0.5 * x[:, :2], torch.ones(len(x), 2).double()), 1)
+
+    oracle = linear().model
+    model = VAE(oracle.prior, oracle.likelihood, Encoder())
+    pace = measure_pace(model, table(100))
+    assert pace.density > 1e-5 and pace.gradient > 1e-5
+    page = jensen.check(model, table(400), parts=("surgery",), time_budget=2.0)
+    assert page.about["shares"]["surgery"] < 0.5 and page.surgery.draws < 500  # 16 s in full
 
 
 def test_without_a_budget_or_with_enough_all_is_measured():

@@ -32,17 +32,20 @@ class Pace:
 
     Arguments:
         draw: To encode, draw, decode and score it.
-        gradient: To score it once more, with the gradient in z.
+        gradient: To score it once more, by p(x, z) and by q(z|x), with the gradient in z.
         simulation: To simulate a row.
+        density: To score by q(z|x) a code that was drawn for another row.
     """
 
     draw: float
     gradient: float
     simulation: float
+    density: float
 
-    def seconds(self, draws: float, gradients: float = 0.0, simulations: float = 0.0) -> float:
+    def seconds(self, draws: float, gradients: float = 0.0, simulations: float = 0.0, densities: float = 0.0) -> float:
         """What so many of each cost."""
-        return draws * self.draw + gradients * self.gradient + simulations * self.simulation
+        times = (self.draw, self.gradient, self.simulation, self.density)
+        return sum(count * each for count, each in zip((draws, gradients, simulations, densities), times, strict=True))
 
 
 @dataclass(frozen=True)
@@ -78,21 +81,24 @@ def measure_pace(model: Any, x: Tensor, seed: int = 0) -> Pace:
             draws *= 8
         draw /= len(rows)
         if not all(hasattr(model, role) for role in ("prior", "posterior")):
-            return Pace(draw, 3 * draw, draw)
+            return Pace(draw, 3 * draw, draw, draw)
         prior, posterior = prior_and_posterior(model, rows)
         z = posterior.sample(torch.Size((_DRAWS,)))
 
         def gradient() -> Tensor:
             with torch.enable_grad():
                 at = z.detach().requires_grad_()
-                return torch.autograd.grad(model.log_joint(rows, at).sum(), at)[0]
+                total = model.log_joint(rows, at).sum() + posterior.log_prob(at).sum()
+                return torch.autograd.grad(total, at)[0]
 
         # Discrete codes are not moved along gradients; what else asks for gradients goes back through the networks.
+        others = z[:, torch.arange(len(rows)).roll(1)]
+        density = _timed(lambda: posterior.log_prob(others)) / (len(rows) * _DRAWS)
         slope = _timed(gradient) / (len(rows) * _DRAWS) if posterior.has_rsample else 3 * draw
     with evaluation_mode(model), seeded(seed, "pace"):
         codes = prior.sample(torch.Size((CHUNK_ROWS,)))
         simulation = _timed(lambda: model.decode(codes).sample()) / CHUNK_ROWS
-    return Pace(draw, slope, simulation)
+    return Pace(draw, slope, simulation, density)
 
 
 def _weights(model: Any, rows: Tensor, draws: int) -> Tensor:
@@ -200,8 +206,8 @@ def in_words(seconds: float) -> str:
     return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-Counts = tuple[float, float, float]
-"""Draws, gradients and simulated rows."""
+Counts = tuple[float, ...]
+"""Draws, gradients, simulated rows and densities of other rows' codes, as far as there are any."""
 
 
 def _costly(part: str) -> Callable[[Subject, float], int]:
@@ -230,12 +236,26 @@ def _gradients(subject: Subject, share: float) -> Counts:
     return 0.0, _ESTIMATORS * _REPEATS * rows * getattr(subject.objective, "k", 1), 0.0
 
 
+def _surgery(subject: Subject, share: float) -> Counts:
+    draws = scaled(SURGERY_DRAWS, share, LEAST["surgery"])
+    return 3.0 * draws, 0.0, 0.0, 2.0 * draws * len(subject.x)
+
+
 def _calibration(subject: Subject, share: float) -> Counts:
     rows = scaled(SIMULATED, share, LEAST["calibration"])
     return rows * _RANKED, 0.0, rows
 
 
-ANNEALED_ROWS, CHAINS, TEMPERATURES, GAP_ROWS, BATCH, SIMULATED, IDENTITY_ROWS = 16, 4, 100, 50, 100, 500, 64
+ANNEALED_ROWS, CHAINS, TEMPERATURES, GAP_ROWS, BATCH, SIMULATED, IDENTITY_ROWS, SURGERY_DRAWS = (
+    16,
+    4,
+    100,
+    50,
+    100,
+    500,
+    64,
+    1000,
+)
 """How much of a part there is in full."""
 LEAST = {
     "identities": 8,
@@ -243,6 +263,7 @@ LEAST = {
     "annealed": 25,
     "beside": 100,
     "gaps": 8,
+    "surgery": 50,
     "use": 20,
     "gradients": 16,
     "calibration": 100,
@@ -258,6 +279,7 @@ _WORK: dict[str, Callable[[Subject, float], Counts]] = {
     "annealed": lambda s, share: _annealing(s, share, both_ways=False),
     "bracket": lambda s, share: _annealing(s, share, both_ways=True),
     "gaps": _gaps,
+    "surgery": _surgery,
     "use": lambda s, share: (_costly("use")(s, share) * _USES, 0.0, 0.0),
     "gradients": _gradients,
     "calibration": _calibration,

@@ -16,7 +16,7 @@ from ..numbers import Number
 from ..objectives import ELBO, IWAE, DoublyReparameterised, LeaveOneOut, StickingTheLanding
 from ..roles import Objective
 from .aggregate import Aggregate
-from .budget import ANNEALED_ROWS, BATCH, CHAINS, GAP_ROWS, IDENTITY_ROWS, LEAST, SIMULATED, TEMPERATURES
+from .budget import ANNEALED_ROWS, BATCH, CHAINS, GAP_ROWS, IDENTITY_ROWS, LEAST, SIMULATED, SURGERY_DRAWS, TEMPERATURES
 from .calibration import Calibration, simulation_calibration
 from .collapse import LatentUse, latent_use
 from .disentanglement import Disentanglement, InformationGap, dci, mutual_information_gap
@@ -102,7 +102,8 @@ def gaps(subject: Subject) -> InferenceGaps:
 
 def surgery(subject: Subject) -> Surgery:
     """What the average KL of the whole split is made of."""
-    return elbo_surgery(subject.model, subject.x, seed=subject.seed)
+    draws = subject.share_of("surgery", SURGERY_DRAWS, LEAST["surgery"])
+    return elbo_surgery(subject.model, subject.x, draws=draws, seed=subject.seed)
 
 
 def use(subject: Subject) -> LatentUse:
