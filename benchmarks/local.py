@@ -40,7 +40,7 @@ def make(x: Tensor, *, learned: bool) -> VAE:
 def trained(x: Tensor, objective: Any, steps: int, *, learned: bool) -> tuple[VAE, float]:
     """A model after training on all images at once, and the seconds it took."""
     model, start = make(x, learned=learned), time.perf_counter()
-    options = {"batch_size": len(x), "learning_rate": 1e-2, "validate_every": steps, "select": False}
+    options = {"batch_size": len(x), "learning_rate": 3e-2, "validate_every": steps, "select": False}
     train.fit(model, objective, x, steps=steps, **options)
     return model.eval(), time.perf_counter() - start
 
@@ -55,8 +55,8 @@ def settled(model: VAE, x: Tensor) -> Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=500)
-    parser.add_argument("--steps", type=int, default=2000, help="of joint optimisation")
-    parser.add_argument("--outer", type=int, default=1500, help="of the decoder in alternating optimisation")
+    parser.add_argument("--steps", type=int, default=3000, help="of joint optimisation")
+    parser.add_argument("--outer", type=int, default=2500, help="of the decoder in alternating optimisation")
     parser.add_argument("--inner", type=int, default=5, help="the most steps on the posteriors within one step")
     parser.add_argument("--quick", action="store_true", help="few steps; nothing is recorded")
     options = parser.parse_args()
