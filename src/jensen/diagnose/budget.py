@@ -172,9 +172,9 @@ def fit_into(costs: Mapping[str, Callable[[float], float]], seconds: float) -> P
     return Plan(shares, left_out, whole)
 
 
-def told(plan: Plan, seconds: float) -> Finding | None:
+def told(plan: Plan, seconds: float, skipped: set[str]) -> Finding | None:
     """What a page says about parts that were measured on less than all; None where none was."""
-    parts = [f"{part} 1/{round(1 / share)}" for part, share in plan.shares.items() if share < 1]
+    parts = [f"{part} 1/{round(1 / share)}" for part, share in plan.shares.items() if share < 1 and part not in skipped]
     if not parts:
         return None
     return Finding(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import DataError, JensenError, OptionError
 from ..evaluation import check_data, measure_of
@@ -114,7 +114,7 @@ def check_subject(
     """The page of a subject that is in model values already; ``told`` hears what is being measured."""
     _validate(subject, parts, time_budget)
     skipped = {name: why for name in parts if (why := _inapplicable(subject.model, name)) is not None}
-    notes: list[Finding] = []
+    plan = None
     if time_budget is not None:
         wanted = ("identities", *(name for name in parts if name not in skipped))
         plan = budget.plan_parts(
@@ -122,8 +122,6 @@ def check_subject(
         )
         subject = replace(subject, shares=plan.shares)
         skipped |= {name: budget.reason(least, time_budget) for name, least in plan.left_out.items()}
-        note = budget.told(plan, time_budget)
-        notes += [] if note is None else [note]
     found: dict[str, Any] = {}
     for name in parts:
         if name in skipped:
@@ -141,13 +139,16 @@ def check_subject(
         except JensenError as error:  # such as an objective that wants latents as they are in training
             skipped["identities"] = str(error)
     page = Page(about=_about(subject), skipped=skipped, findings=faults, **found)
-    return replace(page, findings=[*findings(page), *notes])
+    note = None if plan is None or time_budget is None else budget.told(plan, time_budget, set(skipped))
+    return replace(page, findings=[*findings(page), *([] if note is None else [note])])
 
 
 def _inapplicable(model: Any, name: str) -> str | None:
     """Why a part does not apply to a model; None where it does."""
     if name in _OF_ONE_GROUP and not all(hasattr(model, role) for role in ("prior", "posterior")):
         return f"needs a model with one prior and one posterior; {type(model).__name__} has not."
+    if name == "gaps" and not isinstance(model.posterior, nn.Module):
+        return f"searches the family of one posterior module; {type(model).__name__} makes q(z|x) of several parts."
     if name in _OF_A_SPREAD and getattr(getattr(model, "posterior", None), "deterministic", False):
         return "needs a posterior that spreads over z; here q(z|x) is one code, and its bound is what it is."
     return None
