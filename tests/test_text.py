@@ -18,10 +18,10 @@ from jensen.noise import RowNoise
 VOCABULARY, LENGTH = 6, 4
 
 
-@pytest.fixture
-def decoder():
+@pytest.fixture(params=[False, True], ids=["", "skip"])
+def decoder(request):
     torch.manual_seed(0)
-    network = nets.LSTMDecoder(VOCABULARY, 2, embedding=5, hidden=7).double()
+    network = nets.LSTMDecoder(VOCABULARY, 2, embedding=5, hidden=7, skip=request.param).double()
     for parameter in network.parameters():
         parameter.data.mul_(3)  # far from uniform
     return network.eval().requires_grad_(False)
@@ -60,6 +60,16 @@ def test_the_log_probability_is_the_product_of_the_steps(decoder):
             before = torch.tensor([token])
         found = Sequences(decoder, z, LENGTH).log_prob(torch.tensor([row], dtype=torch.float64))
         assert float(found) == pytest.approx(by_hand, abs=1e-12)
+
+
+def test_latents_reach_the_prediction_past_the_recurrence_where_they_skip_it(decoder):
+    for layer in (decoder.begin, decoder.context):
+        for parameter in layer.parameters():
+            parameter.zero_()
+    z = torch.tensor([[0.3, -1.0], [2.0, 0.5]], dtype=torch.float64)
+    row = torch.tensor([4, 3, 2, 0], dtype=torch.float64)
+    one, other = Sequences(decoder, z, LENGTH).log_prob(row).tolist()
+    assert (abs(one - other) > 0.1) == (decoder.last.in_features > decoder.hidden)
 
 
 def test_samples_have_the_frequencies_of_their_probabilities(decoder):
@@ -166,7 +176,7 @@ def test_training_starts_at_the_frequencies_of_the_tokens():
     likelihood.net.last.weight.data.zero_()
     rows = torch.tensor([[4.0, 4.0, 5.0, 2.0]] * 1000)
     assert likelihood.start_at_marginal(rows)
-    p = likelihood.net.logits(torch.zeros(1, 5 + 2)).softmax(-1)[0]
+    p = likelihood.net.logits(torch.zeros(1, 5)).softmax(-1)[0]
     torch.testing.assert_close(p, torch.tensor([0.25, 0.0, 0.5, 0.25]), atol=1e-3, rtol=0)
 
 

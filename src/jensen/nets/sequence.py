@@ -115,8 +115,8 @@ class LSTMEncoder(nn.Module):
 class LSTMDecoder(nn.Module):
     r"""An LSTM that predicts the next token from those before it and from z, which it sees at every step.
 
-    z sets the first state, is added to the inputs of the gates, and stands beside the state where tokens are predicted,
-    so that what it says of the whole sentence need not pass through the recurrence.
+    z sets the first state and is added to the inputs of the gates. With ``skip`` it also stands beside the state where
+    tokens are predicted, so that what it says of the whole sentence need not pass through the recurrence.
 
     It never predicts what fills up a row or begins a sentence, so that all rows together have probability one.
 
@@ -130,6 +130,7 @@ class LSTMDecoder(nn.Module):
         embedding: The width of the vector of each token.
         hidden: The width of the state.
         dropout: The probability with which an entry of a token's vector or of the state is left out in training.
+        skip: Whether tokens are predicted from z itself beside the state.
 
     Raises:
         OptionError: If a size is not positive, or the dropout is no probability.
@@ -143,7 +144,14 @@ class LSTMDecoder(nn.Module):
     """
 
     def __init__(
-        self, vocabulary: int, latents: int, embedding: int = 128, hidden: int = 256, dropout: float = 0.0
+        self,
+        vocabulary: int,
+        latents: int,
+        embedding: int = 128,
+        hidden: int = 256,
+        dropout: float = 0.0,
+        *,
+        skip: bool = False,
     ) -> None:
         super().__init__()
         _check(vocabulary=vocabulary - 2, latents=latents + 1, embedding=embedding, hidden=hidden)
@@ -154,27 +162,28 @@ class LSTMDecoder(nn.Module):
         if latents:
             self.begin = Linear(latents, hidden)
             self.context = Linear(latents, 4 * hidden, bias=False)
-        self.last = Linear(hidden + latents, vocabulary - _FIRST)
+        self.beside = latents if skip else 0
+        self.last = Linear(hidden + self.beside, vocabulary - _FIRST)
 
     def start(self, z: Tensor | None, rows: int = 1) -> tuple[State, Tensor]:
         """The first state for each z of shape (N, Z), and what z adds to the inputs of every step; None for no z."""
         if z is None:
             zero = self.last.weight.new_zeros(rows, self.hidden)
             return (zero, zero, zero), zero.new_zeros(rows, 4 * self.hidden)
-        h = torch.tanh(self.begin(z))
-        return (torch.cat([h, z], -1), h, torch.zeros_like(h)), torch.cat([self.context(z), z], -1)
+        h, beside = torch.tanh(self.begin(z)), z[:, : self.beside]
+        return (torch.cat([h, beside], -1), h, torch.zeros_like(h)), torch.cat([self.context(z), beside], -1)
 
     def inputs(self, tokens: Tensor) -> Tensor:
-        r"""What tokens of shape (\*N) add to the inputs of the step after them, shape (\*N, 4 · hidden + Z)."""
+        r"""What tokens of shape (\*N) add to the inputs of the step after them, shape (\*N, 4 · hidden) and z's."""
         vectors = F.dropout(self.embedding(tokens.long()), self.dropout, self.training)
         gates: Tensor = self.cell.inputs(vectors.reshape(-1, vectors.shape[-1]))
-        return F.pad(gates.reshape(*tokens.shape, -1), (0, self.latents))
+        return F.pad(gates.reshape(*tokens.shape, -1), (0, self.beside))
 
     def step(self, inputs: Tensor, state: State) -> State:
         """The state after a step: what the token is predicted from, and both states of the LSTM."""
-        gates, z = inputs.split([4 * self.hidden, self.latents], -1)
+        gates, beside = inputs.split([4 * self.hidden, self.beside], -1)
         h, c = self.cell(gates, *state[1:])
-        return torch.cat([F.dropout(h, self.dropout, self.training), z], -1), h, c
+        return torch.cat([F.dropout(h, self.dropout, self.training), beside], -1), h, c
 
     def logits(self, state: Tensor) -> Tensor:
         """The unnormalised log-probabilities of the tokens from 2 on, shape (N, V - 2)."""

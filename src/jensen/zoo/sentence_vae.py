@@ -47,10 +47,11 @@ def _likelihood(context: Context, latents: int) -> likelihoods.Sequence:
         f"LSTM of {options.units} units, vectors of {options.embedding}, dropout {options.dropout:g}, word dropout "
         f"{options.word_dropout:g}",
         "each token is predicted from those before it" + (" and z" if latents else ""),
-        "--units, --embedding, --dropout, --word-dropout",
+        "--units, --embedding, --dropout, --word-dropout" + (", --skip" if latents else ""),
     )
     with seeded(options.seed, "initialise", "decoder"):
-        net = nets.LSTMDecoder(schema.levels, latents, options.embedding, options.units, options.dropout)
+        sizes = (schema.levels, latents, options.embedding, options.units, options.dropout)
+        net = nets.LSTMDecoder(*sizes, skip=bool(latents) and options.skip)
     return likelihoods.Sequence(net, schema.size, options.word_dropout)
 
 

@@ -66,6 +66,9 @@ class SentenceVAEOptions(TextOptions, DivergenceOptions):
         le=10**9,
         description="The number of steps, from the first on, of which nine in ten train the encoder alone.",
     )
+    skip: bool = Field(
+        default=True, description="Whether tokens are predicted from z itself beside the decoder's state."
+    )
 
 
 class LanguageModelOptions(TextOptions):
