@@ -37,7 +37,8 @@ def cells(row: dict[str, Any]) -> list[list[str]]:
     for trial in row["trials"]:
         accuracy = f"{trial['mean']:.2%} ± {trial['se'] or 0:.2%}"
         gain = "" if trial["gain"] is None else f"{trial['gain']:+.2%} ± {trial['gain_se'] or 0:.2%}"
-        lines.append([row["data"], row["model"], str(trial["labels"]), trial["start"], accuracy, gain])
+        name = f"{row['model']}, {row['fit_steps']:,} steps"
+        lines.append([row["data"], name, str(trial["labels"]), trial["start"], accuracy, gain])
     return lines
 
 
@@ -65,11 +66,15 @@ def main() -> None:
     kept = [row for row in recorded("classify").get("rows", []) if row["data"] not in options.data]
     rows = kept + rows
     record("classify", {"rows": rows})
+    write(rows)
+
+
+def write(rows: list[dict[str, Any]]) -> None:
     header = ["data", "encoder of", "labels", "start", "test accuracy", "gain over scratch"]
     about = (
-        f"Accuracy on all test rows, mean ± standard error over {options.seeds} seeds, each with its own balanced "
-        "labelled rows; gains are paired over seeds. All classifiers are one network: the encoder up to its last "
-        "hidden layer and a linear map. Nothing is tuned by further labels."
+        f"Accuracy on all test rows, mean ± standard error over {rows[0]['seeds']} seeds, each with its own balanced "
+        "labelled rows; gains are paired over seeds. All classifiers are one network: the encoder up to its last hidden layer and a "
+        "linear map. Nothing is tuned by further labels."
     )
     table = [line for row in rows for line in cells(row)]
     write_table("classify", "Labels that an encoder saves", about, header, table, "python -m benchmarks.classify")

@@ -42,7 +42,7 @@ def check(
     rows: Whole = 200,
     k: Annotated[Whole, Parameter(name=["--samples", "-k"])] = 1000,
     seed: Whole | None = None,
-    time_budget: str = "60s",
+    time_budget: str = "3m",
     json: Flag = False,
 ) -> None:
     """Say on one page whether a run's model is any good, and what limits it.

@@ -153,6 +153,12 @@ def _use(page: Page) -> list[Finding]:
         ]
     low, high = use.active_interval
     found = f"{use.active} of {latents} latents are active (95% interval {low} to {high}), and the decoder uses z."
+    if use.active == 0:
+        found = (
+            "No latent is active (the variance of no posterior mean is above 0.01), and yet the decoder uses z: with "
+            f"the z of another row log p(x|z) falls by {_nats(use.other_rows)}."
+        )
+        return [Finding("note", "latents", found, "The codes carry little so far.", "Train for longer (--epochs).")]
     if use.verdict == "spare latents":
         return [
             Finding("note", "latents", found, "The others are spare, which costs nothing; this is no collapse.", "")
