@@ -73,8 +73,8 @@ def write(rows: list[dict[str, Any]]) -> None:
     header = ["data", "encoder of", "labels", "start", "test accuracy", "gain over scratch"]
     about = (
         f"Accuracy on all test rows, mean ± standard error over {rows[0]['seeds']} seeds, each with its own balanced "
-        "labelled rows; gains are paired over seeds. All classifiers are one network: the encoder up to its last hidden layer and a "
-        "linear map. Nothing is tuned by further labels."
+        "labelled rows; gains are paired over seeds. All classifiers are one network: the encoder up to its last "
+        "hidden layer and a linear map. Nothing is tuned by further labels."
     )
     table = [line for row in rows for line in cells(row)]
     write_table("classify", "Labels that an encoder saves", about, header, table, "python -m benchmarks.classify")
