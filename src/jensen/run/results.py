@@ -16,7 +16,7 @@ from ..classify import accuracy
 from ..data import Splits
 from ..data.sources import DataLike
 from ..errors import FileFormatError, OptionError, RunError
-from ..evaluation import evidence_of, latent_size, reconstructions
+from ..evaluation import evidence_of, latent_size, measure_of, reconstructions
 from ..files import read_json, read_tensors, write_json, write_tensors
 from ..fitted import Evaluation, Fitted, score
 from ..noise import mix, row_keys
@@ -107,7 +107,6 @@ def _reconstructed(fitted: Fitted, splits: Splits, observer: Observer) -> tuple[
         rows = splits.frozen(split)
         each = reconstructions(fitted.vae, rows, splits.given(split)) + jacobian
         mean, se = mean_and_se(each)
-        measure: Any = getattr(fitted.vae.likelihood, "measure", "density")
         number = Number(
             mean,
             se,
@@ -116,7 +115,7 @@ def _reconstructed(fitted: Fitted, splits: Splits, observer: Observer) -> tuple[
             None,
             math.nan,
             kind="none",
-            measure=measure,
+            measure=measure_of(fitted.vae),
             split=split,
             protocol=fitted.protocol,
         )
