@@ -394,6 +394,13 @@ def test_a_reader_that_goes_away_causes_no_noise(place):
     assert closed.returncode == 0
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell with pipes")
+def test_a_closed_pipe_does_not_stop_a_training(place):
+    command = f"{sys.executable} -m jensen fit t.npy --out new {' '.join(TINY)} 2>&1 | head -c 1"
+    subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (place / "new" / "result.json").exists() and (place / "new" / "samples.png").exists()
+
+
 def test_no_colour_where_none_is_wanted(place):
     found = run("evaluate", "good", "-k", "2", env={**os.environ, "NO_COLOR": "1", "FORCE_COLOR": ""})
     assert found.returncode == 0 and "\x1b" not in found.stdout + found.stderr

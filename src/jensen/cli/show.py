@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import time
@@ -37,9 +38,16 @@ Flag = Annotated[bool, Parameter(negative=())]
 Whole = Annotated[int, Parameter(converter=_whole)]
 
 
+class _Voice(Console):
+    """A console that falls silent when its reader goes, so that no training ends for want of somebody to talk to."""
+
+    def on_broken_pipe(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
 def console() -> Console:
     """The console for messages, on stderr; where nobody reads along, lines are not broken."""
-    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 200)
+    return _Voice(stderr=True, highlight=False, width=None if sys.stderr and sys.stderr.isatty() else 200)
 
 
 def print_json(document: Mapping[str, Any]) -> None:
