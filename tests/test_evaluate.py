@@ -131,6 +131,18 @@ def test_streaming_sums_equal_direct_ones():
     torch.testing.assert_close(log_variance, w.var(0) / w.mean(0).square() / 75, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("zeros", [[0], [40], [0, 40]])
+def test_a_weight_of_zero_is_counted_in_whatever_block_it_falls(zeros):
+    log_weight = torch.zeros(64, 1, dtype=torch.float64)
+    log_weight[zeros] = -math.inf
+    sums = RunningSums(1)
+    for part in log_weight.split(32):
+        sums.add(part)
+    mean, log_mean, *_ = sums.results()
+    assert mean == -math.inf
+    assert float(log_mean) == pytest.approx(math.log1p(-len(zeros) / 64), abs=1e-12)
+
+
 def test_the_monte_carlo_error_is_the_spread_over_seeds():
     oracle = testing.LinearGaussian(torch.tensor([[1.0, 0.2], [0.5, -0.4], [0.1, 0.3]]), noise=2.0)
     with seeded(0):

@@ -27,7 +27,9 @@ class RunningSums:
         mean = log_weight.mean(0)
         shift = mean - self.mean
         self.squares += (log_weight - mean).square().sum(0) + shift.square() * (before * added / self.k)
-        self.mean += shift * (added / self.k)
+        # A weight of zero makes the mean minus infinity for good, which no shift leads to or away from.
+        nothing = (self.mean == -math.inf) | (mean == -math.inf)
+        self.mean = torch.where(nothing, self.mean + mean, self.mean + shift * (added / self.k))
         self.log_sum = torch.logaddexp(self.log_sum, log_weight.logsumexp(0))
         self.log_sum_squares = torch.logaddexp(self.log_sum_squares, (2 * log_weight).logsumexp(0))
 
