@@ -12,9 +12,10 @@ from jensen.conditional import Conditional
 from jensen.distributions import diagonal_normal
 from jensen.errors import CompositionError
 from jensen.noise import seeded
+from jensen.objectives.elbo import shared_kl
 from jensen.objectives.gradients import log_weights
 from jensen.objectives.means import MixedMean, PowerMean
-from jensen.roles import Draw, Group
+from jensen.roles import Draw, Group, Shared
 
 TARGETS = {
     "elbo": PowerMean(1.0),
@@ -102,7 +103,7 @@ class Toy:
         self.phi = (phi * ones).requires_grad_()
         self.raw = (math.log(scale) * ones).requires_grad_()
 
-    def gradients(self, estimator, target, k, *, seed, encoder_target=None):
+    def gradients(self, estimator, target, k, *, seed, encoder_target=None, beta=1.0):
         with seeded(seed):
             posterior = diagonal_normal(self.phi, self.raw.exp(), 1)
             z = posterior.rsample((k,))
@@ -110,7 +111,7 @@ class Toy:
         draw = Draw(
             (Group(z, prior, posterior),), diagonal_normal(z, torch.ones_like(z), 1).log_prob(torch.tensor(1.7))
         )
-        value = estimator(draw, target, encoder_target or target, 1.0)
+        value = estimator(draw, target, encoder_target or target, beta)
         return torch.stack(torch.autograd.grad(value.sum(), [self.theta, self.phi, self.raw]))[..., 0]
 
 
@@ -120,12 +121,25 @@ def z_scores(a, b):
 
 
 @pytest.mark.parametrize("estimator", ["doubly", "leave-one-out"])
-@pytest.mark.parametrize("target", TARGETS)
-def test_estimators_agree_with_the_plain_gradient_in_mean(estimator, target):
+@pytest.mark.parametrize(("target", "beta"), [*((target, 1.0) for target in TARGETS), ("renyi", 0.3)])
+def test_estimators_agree_with_the_plain_gradient_in_mean(estimator, target, beta):
     toy, mean, k = Toy(400_000), TARGETS[target], 4
-    plain = toy.gradients(ESTIMATORS["reparameterised"], mean, k, seed=1)
-    other = toy.gradients(ESTIMATORS[estimator], mean, k, seed=2)
+    plain = toy.gradients(ESTIMATORS["reparameterised"], mean, k, seed=1, beta=beta)
+    other = toy.gradients(ESTIMATORS[estimator], mean, k, seed=2, beta=beta)
     assert z_scores(plain, other).abs().max() < 4
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_latents_of_the_whole_data_set_get_the_gradient_of_their_kl(estimator):
+    raw = torch.full((200_000,), -0.5, dtype=torch.float64).requires_grad_()
+    with seeded(0):
+        g = Normal(0.0, raw.exp()).rsample()
+    shared = Shared(g, Normal(torch.zeros_like(raw), 1.0), Normal(torch.zeros_like(raw), raw.exp()), 1)
+    draw = Draw((), torch.zeros(1, len(raw), dtype=torch.float64), shared=(shared,))
+    kl = shared_kl(draw, ESTIMATORS[estimator], closed_form=False)
+    (found,) = torch.autograd.grad(kl.sum(), raw)
+    z = (found.mean() - (math.exp(-1) - 1)) / (found.std() / len(found) ** 0.5)
+    assert abs(float(z)) < 4
 
 
 def test_sticking_the_landing_is_unbiased_for_the_elbo_and_biased_for_the_weighted_bound():

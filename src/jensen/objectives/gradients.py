@@ -224,7 +224,9 @@ class DoublyReparameterised:
         path = log_weights(draw, [_log_detached(group) for group in draw.groups], beta)
         frozen = path.detach()
         weights = target.weights(frozen).clamp(min=_TINY)
-        _scale_paths(draw, encoder_target.path_weights(frozen) / weights)
+        # The score that is reparameterised once more is that of beta log q.
+        plain, doubled = encoder_target.weights(frozen), encoder_target.path_weights(frozen)
+        _scale_paths(draw, ((1 - beta) * plain + beta * doubled) / weights)
         return valued(target.value(frozen), (weights * path).sum(0))
 
 
@@ -268,11 +270,11 @@ class LeaveOneOut:
         """Any latents will do."""
 
     def log_posterior(self, group: Group) -> Tensor:
-        """The log-density of the samples held fixed, shape (K, B)."""
-        return group.posterior.log_prob(group.z.detach())
+        """The log-density of samples that have a gradient, such as latents of the whole data set, shape (K, B)."""
+        return group.log_posterior
 
     def __call__(self, draw: Draw, target: WeightMean, encoder_target: WeightMean, beta: float | Tensor) -> Tensor:
-        scores = [self.log_posterior(group) for group in draw.groups]
+        scores = [group.posterior.log_prob(group.z.detach()) for group in draw.groups]
         log_weight = log_weights(draw, [score.detach() for score in scores], beta)
         frozen = log_weight.detach()
         weights = target.weights(frozen)
