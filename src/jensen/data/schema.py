@@ -45,7 +45,7 @@ class Schema(BaseModel):
         mean: The mean :math:`m`, of each column for tables, one number for all values otherwise.
         scale: The standard deviation :math:`c`, likewise.
         binarisation: How grey values become zeros and ones.
-        seed: The seed of frozen binarisation.
+        seed: The seed of splits and of frozen binarisation.
         vocabulary: The tokens of sentences; None for other data.
         chunks: Whether a row is a piece of a text that runs on, and not a line of it.
     """

@@ -147,7 +147,7 @@ def _prepare_text(source: Source, binarisation: Binarisation | None, seed: int, 
     content = {split: content_of(rows) for split, rows in source.arrays.items()}
     places, rule = _split(replace(source, arrays=content), seed)
     sentences = {split: source.arrays[origin][rows] for split, (origin, rows) in places.items()}
-    schema = text_schema(sentences["train"], source.name, text)
+    schema = text_schema(sentences["train"], source.name, text, seed)
     stored = {split: schema.store(rows) for split, rows in sentences.items()}
     notes = [*source.notes, *text_remarks(schema, stored), *_shared_rows(stored)]
     return Splits(schema, stored, rule, source.reference, source.key, notes)

@@ -162,13 +162,14 @@ def _bytes(sentence: str) -> bytes:
     return sentence.encode("utf-8", errors="surrogatepass")
 
 
-def text_schema(train: NDArray[Any], name: str, options: TextOptions) -> Schema:
+def text_schema(train: NDArray[Any], name: str, options: TextOptions, seed: int) -> Schema:
     """What the rows of sentences are: their vocabulary, and how many tokens they have at most.
 
     Arguments:
         train: The training sentences.
         name: The name of the data.
         options: How sentences become rows.
+        seed: The seed of the splits.
 
     Raises:
         DataError: If the training sentences hold no tokens.
@@ -186,6 +187,7 @@ def text_schema(train: NDArray[Any], name: str, options: TextOptions) -> Schema:
         dtype="str",
         kind="tokens",
         levels=vocabulary.count,
+        seed=seed,
         vocabulary=vocabulary,
         chunks=options.chunks,
     )
