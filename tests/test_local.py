@@ -8,10 +8,23 @@ from torch import distributions as D
 from torch import nn
 
 import jensen
-from jensen import VAE, Conditional, families, inference, nets, objectives, posteriors, priors, testing, train
-from jensen.errors import OptionError, ShapeError
+from jensen import (
+    VAE,
+    Conditional,
+    Conditioned,
+    families,
+    inference,
+    nets,
+    objectives,
+    posteriors,
+    priors,
+    testing,
+    train,
+)
+from jensen.errors import DataError, OptionError, ShapeError
 from jensen.evaluation import bounds
-from jensen.noise import seeded
+from jensen.noise import RowNoise, seeded
+from jensen.posteriors.search import Target
 from jensen.roles import Given
 
 WEIGHT = torch.tensor([[1.0, 0.9], [0.8, 1.0], [0.1, -0.1], [1.2, 1.1]])
@@ -151,6 +164,39 @@ def test_refined_is_better_than_its_encoder_and_deterministic():
         q = refined(x)
     with seeded(6):
         assert torch.equal(q.mean, refined(x).mean)
+
+
+def test_what_is_known_beside_the_rows_is_given_for_each():
+    model, x = model_with(poor_encoder()), rows()
+    for given in (Given(condition=torch.zeros(3, 1)), Given(condition=torch.zeros(1, 1)), Given(index=torch.zeros(2))):
+        with pytest.raises(DataError, match="beside 12 rows"):
+            inference.best_in_family(model, x, given=given, steps=2)
+        with pytest.raises(DataError, match="beside 12 rows"):
+            jensen.posterior(model, x, given=given)
+
+
+def test_a_search_sees_latents_of_the_whole_data_set():
+    seen = []
+
+    def log_joint(x, z, given):
+        seen.append(given.shared)
+        return oracle().model.log_joint(x, z)
+
+    x, shared = rows(3), torch.ones(2)
+    target = Target(log_joint, x, Given(shared=shared)).rows(torch.tensor([0, 2]))
+    target.elbo(oracle().model.posterior(target.x), 2, RowNoise([1, 2]))
+    assert seen == [shared]
+
+
+def test_refined_follows_the_condition():
+    x, refined = rows(), posteriors.Refined(poor_encoder(), steps=30)
+    likelihood = Conditioned(nets.mlp(2 + 1, 4, hidden=()), families.Normal(4), conditions=1).double()
+    model = VAE(oracle().model.prior, likelihood, refined).eval()
+    with torch.no_grad():
+        likelihood.net[-1].weight[:, 2] = 5.0
+    first, second = (Given(condition=torch.full((12, 1), value, dtype=torch.float64)) for value in (0.0, 1.0))
+    one, other, again = (model.posterior(x, given).mean for given in (first, second, first))
+    assert torch.equal(one, again) and (one - other).abs().max() > 0.1
 
 
 def test_refined_follows_the_model():

@@ -53,7 +53,8 @@ class Given:
 
     def to(self, device: torch.device) -> Given:
         """The same on a device."""
-        return replace(self, **{name: value.to(device) for name, value in self._by_row().items()})
+        shared = None if self.shared is None else self.shared.to(device)
+        return replace(self, shared=shared, **{name: value.to(device) for name, value in self._by_row().items()})
 
     def _by_row(self) -> dict[str, Tensor]:
         found = {"condition": self.condition, "index": self.index, "labels": self.labels}

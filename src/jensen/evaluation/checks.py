@@ -75,7 +75,7 @@ def _first(given: Given | None, x: Tensor, device: torch.device) -> Given | None
     """
     if given is None:
         return None
-    for name, value in (("conditions", given.condition), ("labels", given.labels)):
-        if value is not None and len(value) not in (1, len(x)):
+    for name, value in (("conditions", given.condition), ("labels", given.labels), ("row numbers", given.index)):
+        if value is not None and len(value) != len(x):
             raise DataError(f"got {name} for {len(value)} rows beside {len(x)} rows; give one for each.")
     return given.rows(slice(0, 1)).to(device)

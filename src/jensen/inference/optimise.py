@@ -105,7 +105,8 @@ def best_in_family(
     if warm is None:
         warm = model.posterior if family is None or family is chosen else family
     how = Search(steps, rate, samples, held_out=_SCORES, every=25, patience=5, seed=seed)
-    check_data(model, x, given_rows(given, torch.zeros(1, dtype=torch.long)))
+    check_data(model, x, given)
+    given = None if given is None else given.to(device_of(model))
     parts = []
     with differentiable(model):
         for index in torch.arange(len(x)).split(_CHUNK):

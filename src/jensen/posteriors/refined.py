@@ -99,26 +99,27 @@ class Refined(nn.Module):
     def _refine(self, x: Tensor, given: Given | None, start: Tensor) -> Tensor:
         """The refined parameters, kept while rows and model are the same: evaluation draws in several blocks."""
         (model,) = self._model
+        seen = {"x": x, "start": start, **({} if given is None else vars(given))}
         with torch.inference_mode(False), torch.no_grad():
             state = [(p.data_ptr(), p._version) for p in model.parameters()]
             last = self._last
-            if last is not None and last[0] == state and _same(last[1], x) and _same(last[2], start):
-                kept: Tensor = last[3]
+            if last is not None and last[0] == state and _same(last[1], seen):
+                kept: Tensor = last[2]
                 return kept
-            target = Target(model.log_joint, x.detach().clone(), _cloned(given))
-            coordinates = coordinates_for(self.family, start.clone())
+            seen = {name: None if part is None else part.detach().clone() for name, part in seen.items()}
+            known = None if given is None else Given(**{name: seen[name] for name in vars(given)})
+            target = Target(model.log_joint, seen["x"], known)
+            coordinates = coordinates_for(self.family, seen["start"])
             parameters, _ = climb(target, coordinates, self.how)
             rows = torch.arange(len(x), device=x.device)
             found = parameters if isinstance(coordinates, Raw) else raw_of(self.family, coordinates(parameters, rows))
-            self._last = None if self.training else (state, target.x, start.clone(), found)
+            self._last = None if self.training else (state, seen, found)
         return found
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and torch.equal(a, b)
-
-
-def _cloned(given: Given | None) -> Given | None:
-    if given is None:
-        return None
-    return Given(*(None if part is None else part.clone() for part in (given.condition, given.index)))
+def _same(first: dict[str, Tensor | None], second: dict[str, Tensor | None]) -> bool:
+    """Whether the same names hold equal tensors."""
+    return first.keys() == second.keys() and all(
+        part is second[name] if part is None or second[name] is None else torch.equal(part, second[name])
+        for name, part in first.items()
+    )

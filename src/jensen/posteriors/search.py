@@ -52,10 +52,7 @@ class Target:
 
 def given_rows(given: Given | None, chosen: Tensor) -> Given | None:
     """What is known beside some of the rows."""
-    if given is None:
-        return None
-    condition, index = given.condition, given.index
-    return Given(None if condition is None else condition[chosen], None if index is None else index[chosen])
+    return None if given is None else given.rows(chosen)
 
 
 class Coordinates(Protocol):
