@@ -11,6 +11,7 @@ import jensen
 from jensen import VAE, Conditional, families, nets, posteriors, priors, testing
 from jensen.errors import OptionError
 from jensen.noise import seeded
+from jensen.roles import Given
 
 WEIGHT = torch.tensor([[1.0, 0.9], [0.8, 1.0], [0.1, -0.1]])
 
@@ -111,6 +112,42 @@ def test_what_no_normal_resembles_is_left_to_hamiltonian_monte_carlo():
     assert abs(float(radius.mean()) - (2 - 0.005)) < 0.04
     assert abs(float(radius.std()) - 0.1) < 0.03
     assert "Hamiltonian" in found.sentences[0] and "R-hat" in found.sentences[0]
+
+
+class RingOrNothing(Ring):
+    """The same, but no z gives a row that is zero."""
+
+    def forward(self, z, given=None):
+        ring = super().forward(z)
+        plain = ring.log_prob
+        ring.log_prob = lambda x: torch.where(x[..., 0] == 0, -math.inf, plain(x))
+        return ring
+
+
+def test_a_row_without_a_posterior_keeps_no_other_from_its_chains():
+    encoder = posteriors.Amortized(nets.mlp(1, 8, hidden=()), like=priors.StandardNormal(2))
+    model = VAE(priors.StandardNormal(2), RingOrNothing(), encoder).double()
+    x = torch.tensor([[2.0], [0.0]], dtype=torch.float64)
+    found = jensen.posterior(model, x, draws=40, r_hat=1.5, ess=4, warmup=60)
+    assert found.methods[0] == "hmc" and found.passed.tolist() == [True, False]
+
+
+def test_latents_may_be_a_matrix():
+    torch.manual_seed(0)
+    prior, family = priors.StandardNormal((2, 2)), families.Normal((2, 2), families.PredictedScale())
+    decoder = Conditional(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), families.Normal(3), event_dims=2)
+    model = VAE(prior, decoder, Conditional(nets.mlp(3, 8), family)).double()
+    found = jensen.posterior(model, torch.ones(2, 3, dtype=torch.float64), draws=40, shift=0.05, warmup=60)
+    assert found.z.shape == (40, 2, 2, 2) and set(found.methods) != {"encoder"}
+
+
+def test_a_prior_that_knows_the_label_is_given_it():
+    torch.manual_seed(0)
+    prior = priors.ConditionedNormal(2, conditions=3)
+    decoder = Conditional(nets.mlp(2, 4), families.Normal(4))
+    encoder = Conditional(nets.mlp(4, 4), families.Normal(2, families.PredictedScale()))
+    x, given = torch.ones(2, 4), Given(condition=torch.eye(3)[:2])
+    assert jensen.posterior(VAE(prior, decoder, encoder), x, draws=40, warmup=60, given=given).z.shape == (40, 2, 2)
 
 
 class Decay(nn.Module):

@@ -107,7 +107,8 @@ def posterior(
             f"expected at least 4 draws, a positive shift and ess, and r_hat above 1; got draws={draws}, "
             f"shift={shift}, ess={ess}, r_hat={r_hat}."
         )
-    check_data(model, x, given_rows(given, torch.zeros(1, dtype=torch.long)))
+    check_data(model, x, given)
+    given = None if given is None else given.to(device_of(model))
     limits = _Limits(shift, r_hat, ess)
     rows: list[_Row] = []
     for index in torch.arange(len(x)).split(_CHUNK):
@@ -134,8 +135,9 @@ class _Chunk:
         self.keys = row_keys(x)
         self.done: dict[int, _Row] = {}
         self.reserve: dict[int, _Row] = {}
-        self.real = _is_real(model.prior())
-        size = math.prod(model.prior().event_shape)
+        prior = model.prior(given)
+        self.real, self.event = _is_real(prior), tuple(prior.event_shape)
+        size = math.prod(self.event)
         # Mean and factor of the covariance of the last q, the units of what follows.
         self.loc = torch.zeros(len(x), size, dtype=torch.float64, device=x.device)
         self.factor = torch.zeros(len(x), size, size, dtype=torch.float64, device=x.device)
@@ -160,9 +162,9 @@ class _Chunk:
         return [row for row in rows if row not in self.done]
 
     def _refined(self, chosen: Tensor) -> Distribution | None:
-        """The best q of some rows: a normal with full covariance where z is real, whatever the encoder's family."""
+        """The best q of some rows: a normal with full covariance where z is a real vector, whatever the encoder's."""
         options: dict[str, Any] = {}
-        if self.real:
+        if self.real and len(self.event) == 1:
             loc, factor = (part[chosen].to(self.x) for part in (self.loc, self.factor))
             options["start"] = RowwiseNormal(loc, scale_tril=factor, validate_args=False)
             options["family"] = FullNormal(loc.shape[1]).to(self.x)
@@ -215,12 +217,20 @@ class _Chunk:
         for thin in _THINNED:
             left = self._left(rows)
             if left:
-                self._chain(left, per_chain, thin, warmup if thin == _THINNED[0] else 2 * warmup)
+                self._attempt(left, per_chain, thin, warmup if thin == _THINNED[0] else 2 * warmup)
+
+    def _attempt(self, rows: list[int], per_chain: int, thin: int, warmup: int) -> None:
+        try:
+            self._chain(rows, per_chain, thin, warmup)
+        except NonFiniteError:
+            # A row without a place to start from keeps no other row from its chains.
+            for row in rows if len(rows) > 1 else []:
+                self._attempt([row], per_chain, thin, warmup)
 
     def _chain(self, rows: list[int], per_chain: int, thin: int, warmup: int) -> None:
         chosen = torch.tensor(rows, device=self.x.device)
         x, given = self.x[chosen], given_rows(self.given, chosen)
-        event, dtype = tuple(self.model.prior().event_shape), self.x.dtype
+        event, dtype = self.event, self.x.dtype
         loc, factor = self.loc[chosen], self.factor[chosen]
 
         def located(u: Tensor) -> Tensor:
@@ -233,14 +243,11 @@ class _Chunk:
             return torch.where(far, -math.inf, value)
 
         keys = [self.keys[row] for row in rows]
-        try:
-            with differentiable(self.model):
-                start = _first_finite(log_density, loc, [mix(self.seed, "chains", thin, key) for key in keys])
-                chains = hmc(
-                    log_density, start, draws=per_chain * thin, warmup=warmup, seed=mix(self.seed, thin), keys=keys
-                )
-        except NonFiniteError:
-            return
+        with differentiable(self.model):
+            start = _first_finite(log_density, loc, [mix(self.seed, "chains", thin, key) for key in keys])
+            chains = hmc(
+                log_density, start, draws=per_chain * thin, warmup=warmup, seed=mix(self.seed, thin), keys=keys
+            )
         with torch.no_grad():
             every = torch.stack([located(u) for u in chains.z[thin - 1 :: thin].to(self.x.device)]).cpu()
         r_hat = chains.r_hat.flatten(1).amax(1)

@@ -114,10 +114,12 @@ def _smooth(row: Array) -> tuple[Array, float]:
     ordered = np.sort(row)
     tail = int(3 * math.sqrt(len(row)))
     below, largest = ordered[-tail - 1], ordered[-1]
+    if not math.isfinite(below):
+        return row, math.nan
     if largest - below <= _FLAT * max(1.0, abs(largest)):
         return row, -math.inf
     # The fit starts from the first quartile of the tail; where that is a tie with what lies below, there is no fit.
-    if not math.isfinite(below) or ordered[-tail + tail // 4] == below:
+    if ordered[-tail + tail // 4] == below:
         return row, math.nan
     with np.errstate(all="ignore"):
         # It takes log-likelihoods, the negative of log-weights, and gives weights that sum to 1.
