@@ -49,6 +49,17 @@ def test_several_seeds_are_resumed_where_they_stopped(tmp_path):
     assert again.summary["test"] == whole.summary["test"]
 
 
+@pytest.mark.parametrize(("model", "options"), [("autoencoder", ["--hidden", "8"]), ("pixelcnn", ["--width", "4"])])
+def test_seeds_of_models_without_a_bound(model, options, tmp_path, cli):
+    few = ["--steps", "3", "--batch-size", "20", *options]
+    code, out, err = cli(
+        "fit", "digits", "--model", model, "--seeds", "2", "--out", str(tmp_path / "s"), "--json", *few
+    )
+    assert code == 0 and "2 runs)" in err, err
+    name = {"autoencoder": "reconstruction", "pixelcnn": "log_likelihood"}[model]
+    assert list(json.loads(out)["test"]) == [name]
+
+
 def test_seeds_that_make_no_sense(tmp_path):
     for seeds in (1, 0, -3):
         with pytest.raises(OptionError, match="--seeds"):

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 if TYPE_CHECKING:
     from ..run import Run, SeedRuns
 
+from ..numbers import QUANTITIES
 from ..zoo import entry_of
 from .show import ConsoleObserver, Flag, Whole, evaluation_table, print_json, seconds_of
 
@@ -237,10 +238,10 @@ def _finish_seeds(done: SeedRuns, observer: ConsoleObserver, stopper: _Stopper, 
     if not done.finished:
         observer.say(f"stopped; saved. Go on with: jensen fit --resume {done.path}")
     else:
-        for name, label in (("elbo", "ELBO"), ("log_likelihood", "log p(x) ≥")):
-            row = done.summary["test"][name]
+        for name, row in done.summary["test"].items():
+            label = QUANTITIES[name] + (" ≥" if name == "log_likelihood" and row["kind"] == "lower" else "")
             text = f"{row['mean']:.2f} ± {row['sd']:.2f} {row['unit']} (mean ± standard deviation of {row['runs']} runs"
-            observer.say(f"{label} {text}, K = {row['k']})")
+            observer.say(f"{label} {text}" + (")" if row["k"] is None else f", K = {row['k']})"))
     if json:
         print_json(done.summary or {"run": str(done.path), "finished": False})
     stopper.leave(finished=done.finished)

@@ -12,6 +12,7 @@ from typing import Any
 from ..data.sources import DataLike
 from ..errors import FileFormatError, OptionError, RunError
 from ..files import read_json, write_json
+from ..numbers import QUANTITIES
 from ..recipe import parse_options
 from .fitting import Run, fit, resume
 from .folder import new_folder
@@ -147,7 +148,7 @@ def _run(
 def _spread(runs: list[Run]) -> dict[str, Any]:
     """Mean and standard deviation over runs of each test number."""
     table = {}
-    for name in ("elbo", "log_likelihood"):
+    for name in (name for name in QUANTITIES if name in runs[0].result["test"]):
         values = [run.result["test"][name]["mean"] for run in runs]
         mean = math.fsum(values) / len(values)
         deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
