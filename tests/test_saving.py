@@ -142,6 +142,14 @@ def test_float64_models_come_back(tmp_path):
     assert next(found.parameters()).dtype == torch.float64
 
 
+def test_a_float64_autoencoder_comes_back(tmp_path):
+    decoder = Conditional(nets.mlp(2, 6), families.Bernoulli(6))
+    autoencoder = jensen.model.Autoencoder(nets.mlp(6, 2), decoder, latents=2).double()
+    jensen.save(autoencoder, tmp_path / "m")
+    x = torch.ones(3, 6, dtype=torch.float64)
+    assert torch.allclose(jensen.load(tmp_path / "m").embed(x), autoencoder.embed(x), atol=1e-12)
+
+
 def test_the_source_has_no_pickle():
     words = r"torch\.load\(|\bimport pickle|\bpickle\.|allow_pickle=True|\beval\(|\bexec\(|joblib|yaml\.load"
     banned = re.compile(words)

@@ -134,7 +134,7 @@ def _some_given(model: Any) -> Given:
 
 def _decoded(model: Any) -> Tensor:
     """Rows of a model that has no prior to draw codes from."""
-    codes = torch.randn(2, model.latent_size, device=device_of(model))
+    codes = torch.randn(2, model.latent_size, dtype=_dtype(model), device=device_of(model))
     rows: Tensor = model.decode(codes).sample()
     return rows
 
