@@ -132,7 +132,8 @@ def test_labels_are_chosen_by_content_and_as_many_of_each_class():
 
 def test_labels_are_numbers_or_names():
     assert label_numbers(["b", 0], ["a", "b"], 2).tolist() == [1, 0]
-    for wrong in (["c"], [2], [True], [1.5]):
+    assert label_numbers([np.int64(1), np.str_("a"), torch.tensor(1)], ["a", "b"], 2).tolist() == [1, 0, 1]
+    for wrong in (["c"], [2], [True], [1.5], [np.bool_(True)], [torch.tensor([0, 1])]):
         with pytest.raises(DataError, match="is no label"):
             label_numbers(wrong, ["a", "b"], 2)
 
@@ -166,6 +167,7 @@ def test_a_fitted_model_takes_labels(run):
     names = [model.label_names[number] for number in y]
     assert np.array_equal(model.embed(x, labels=names), model.embed(x, labels=y))
     assert not np.array_equal(model.log_likelihood(x, k=2, labels=y), model.log_likelihood(x, k=2, labels=(y + 1) % 10))
+    assert np.array_equal(model.sample(2, seed=1, label=y[0]), model.sample(2, seed=1, label=int(y[0])))
     assert model.sample(3, seed=1, label=4).shape == model.sample(3, seed=1).shape == (3, 8, 8)
     between = model.interpolate(x[0], x[1], steps=3, label=4)
     assert np.array_equal(between[[0, 2]], model.reconstruct(x[:2], labels=[4, 4]))

@@ -55,7 +55,7 @@ def label_numbers(labels: Any, names: Sequence[str], classes: int) -> Tensor:
         >>> label_numbers(["b", "a"], names=["a", "b"], classes=2)
         tensor([1, 0])
     """
-    values = labels.tolist() if isinstance(labels, Tensor | np.ndarray) else list(labels)
+    values = labels.tolist() if isinstance(labels, Tensor | np.ndarray) else [_plain(value) for value in labels]
     places = {name: number for number, name in enumerate(names)}
     found = [places.get(value, value) if isinstance(value, str) else value for value in values]
     wrong = [value for value in found if isinstance(value, bool) or not isinstance(value, int)]
@@ -64,6 +64,11 @@ def label_numbers(labels: Any, names: Sequence[str], classes: int) -> Tensor:
         known = f"one of {', '.join(names)}, or a number" if names else "a number"
         raise DataError(f"{wrong[0]!r} is no label of this model; expected {known} from 0 to {classes - 1}.")
     return torch.tensor(found, dtype=torch.int64)
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy or torch as one of Python."""
+    return value.item() if isinstance(value, Tensor | np.generic) and value.ndim == 0 else value
 
 
 def choose_labelled(values: Tensor, labels: Tensor, count: int, seed: int) -> Tensor:

@@ -117,7 +117,7 @@ class Fitted:
             return None
         if not classes:
             raise JensenError("this model is not conditioned on labels. Leave them out.")
-        several = [labels] * count if isinstance(labels, str | int) else labels
+        several = [labels] * count if np.ndim(labels) == 0 else labels
         numbers = label_numbers(several, self.label_names, classes)
         if len(numbers) != count:
             raise DataError(f"got {len(numbers)} labels for {count} rows; give one for each.")
