@@ -431,6 +431,21 @@ def test_bounds_of_another_kind_are_not_compared(run, tmp_path, name):
         jensen.compare(run, other)
 
 
+def test_a_bound_that_does_not_depend_on_k_compares_with_any(run, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    result = json.loads((other / "result.json").read_text())
+    for k in (None, 77):
+        for name in ("elbo", "log_likelihood"):
+            result["test"][name]["k"] = k
+        (other / "result.json").write_text(json.dumps(result))
+        if k is None:
+            assert jensen.compare(run, other)["elbo"]["difference"] == 0
+        else:
+            with pytest.raises(RunError, match="the number of samples"):
+                jensen.compare(run, other)
+
+
 def test_comparing_pairs_the_rows(run, tmp_path):
     jensen.fit("digits", out=tmp_path / "b", steps=60, samples=3, hidden=[16], latents=3)
     found = jensen.compare(run, tmp_path / "b")["elbo"]

@@ -109,6 +109,8 @@ def test_the_bound_lies_below_the_evidence_by_enumeration(prior):
         scores = evaluation.bounds(model, x, k=k)
         assert scores.k == 1 and torch.allclose(scores.log_likelihood, bound, atol=1e-12)
         assert scores.elbo_variance.count_nonzero() == 0
+        number = evaluation.log_likelihood(model, x, k=k)
+        assert number.k is None and number.kind == "lower" and "K" not in str(number)
 
 
 class Spell(nn.Module):
@@ -170,6 +172,22 @@ def test_the_loss_is_the_bound_and_the_commitment():
         assert torch.allclose(found.loss, commitment - found.bound.mean() + code, atol=1e-12)
         found.loss.backward()
         assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        objectives.IWAE(2),
+        objectives.MMD(kl=1.0),
+        objectives.DIP(of_samples=False),
+        objectives.ELBO(2, estimator=objectives.LeaveOneOut()),
+    ],
+)
+def test_every_objective_charges_the_commitment(objective):
+    found = objective(vq(), rows())
+    assert found.terms["commitment"].shape == (64,)
+    assert torch.allclose(found.loss, sum(term.mean() for term in found.terms.values()), atol=1e-12)
+    found.loss.backward()
 
 
 def test_the_prior_moves_neither_encoder_nor_codebook():

@@ -25,7 +25,7 @@ class Number:
         se: Its standard error over examples.
         mc_se: Its Monte Carlo standard error, from the sampling of latents alone.
         n: The number of examples.
-        k: The number of samples of the latents for each example; None for an exact value.
+        k: The number of samples of the latents for each example; None where the value does not depend on it.
         ess: The median over examples of the effective sample size :math:`(\sum w)^2 / \sum w^2`.
         unit: The unit.
         kind: What it is with respect to log p(x).
@@ -58,7 +58,7 @@ class Number:
         sign = {"lower": "≥ ", "upper": "≤ ", "estimate": "≈ "}.get(self.kind, "")
         details = [] if self.k is None else [f"K={self.k}"]
         details += [f"MC se {self.mc_se:.2g}"] if math.isfinite(self.mc_se) and self.k is not None else []
-        details += [f"ESS {self.ess:.3g}"] if math.isfinite(self.ess) and self.k != 1 else []
+        details += [f"ESS {self.ess:.3g}"] if math.isfinite(self.ess) and self.k not in (None, 1) else []
         return f"{sign}{self.mean:.2f} ± {self.se:.2f} {self.unit}" + (f" ({', '.join(details)})" if details else "")
 
 

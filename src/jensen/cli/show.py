@@ -201,6 +201,8 @@ def _line(name: str, number: Number) -> tuple[str, str, str]:
         return QUANTITIES[name], value, "no bound on log p(x), which this model does not define"
     if number.kind == "exact":
         return "log p(x) =", value, "exact"
+    if number.k is None:
+        return "ELBO" if name == "elbo" else "log p(x) ≥", value, "the same for any number of samples"
     if name == "elbo":
         return "ELBO", value, f"mean of {number.k} draws, MC se {number.mc_se:.2g}"
     detail = f"K = {number.k}, MC se {number.mc_se:.2g}, median ESS {number.ess:.3g}"

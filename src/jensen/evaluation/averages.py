@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..numbers import Number, mean_and_se
-from .checks import evidence_of, measure_of
+from .checks import draws_alike, evidence_of, measure_of
 from .per_row import Bounds, bounds
 
 __all__ = ["elbo", "kind_of", "log_likelihood", "summarise"]
@@ -37,8 +37,8 @@ def summarise(values: Tensor, variance: Tensor, scores: Bounds, **labels: Any) -
 
 def kind_of(model: Any, scores: Bounds) -> dict[str, Any]:
     """What a number from scores is, with respect to log p(x): its kind, its K, and whether of masses or densities."""
-    evidence = evidence_of(model)
-    return {"kind": evidence, "k": None if evidence == "exact" else scores.k, "measure": measure_of(model)}
+    k = None if draws_alike(model) else scores.k
+    return {"kind": evidence_of(model), "k": k, "measure": measure_of(model)}
 
 
 def elbo(model: Any, x: Tensor, *, k: int = 1, seed: int = 0, split: str = "test") -> Number:

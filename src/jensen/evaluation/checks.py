@@ -12,12 +12,17 @@ from ..noise import seeded
 from ..roles import Evidence, Given
 from .chunks import device_of, evaluation_mode
 
-__all__ = ["check_data", "evidence_of", "latent_size", "measure_of"]
+__all__ = ["check_data", "draws_alike", "evidence_of", "latent_size", "measure_of"]
 
 
 def evidence_of(model: Any) -> Evidence:
     """What the log-weights of a model say about log p(x); lower bounds, where it does not say."""
     return cast(Evidence, getattr(model, "evidence", "lower"))
+
+
+def draws_alike(model: Any) -> bool:
+    """Whether all draws for a row are the same, so that no number depends on how many there are."""
+    return evidence_of(model) == "exact" or getattr(getattr(model, "posterior", None), "deterministic", False)
 
 
 def latent_size(model: Any) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import JensenError, NonFiniteError, OptionError
 from ..noise import RowNoise, mix, row_keys, seeded
 from ..roles import Given
-from .checks import check_data, evidence_of
+from .checks import check_data, draws_alike, evidence_of
 from .chunks import CHUNK_ROWS, device_of, evaluation_mode, given_padded, in_chunks, padded
 from .running import RunningSums
 
@@ -78,15 +78,14 @@ def bounds(model: Any, x: Tensor, *, k: int = 1000, seed: int = 0, given: Given 
     """
     if k < 1:
         raise OptionError(f"a bound needs at least 1 sample; got k={k}.")
-    evidence = evidence_of(model)
-    if evidence == "none":
+    if evidence_of(model) == "none":
         raise JensenError(
             f"{type(model).__name__} has no q(z|x) or no p(z), so log p(x) is not defined and there is no bound on it. "
             "Its reconstructions can be scored; for a density fit a prior to its codes, or a model such as vae."
         )
     check_data(model, x, given)
-    same = evidence == "exact" or getattr(getattr(model, "posterior", None), "deterministic", False)
-    k = 1 if same else k  # all draws are the same
+    same = draws_alike(model)
+    k = 1 if same else k
     keys = row_keys(x)
     block = max(1, min(_BLOCK_SAMPLES, _BLOCK_VALUES // (CHUNK_ROWS * math.prod(x.shape[1:]))))
     with evaluation_mode(model), seeded(seed):

@@ -235,12 +235,13 @@ def compare(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> di
         )
     numbers = {name: [a["test"][name], b["test"][name]] for name in names}
     mixed = {x["kind"] for x in numbers.get("log_likelihood", [])} == {"exact", "lower"}
+    samples = [number["k"] for number in numbers[names[-1]]]
     kinds = [] if mixed else [(_KIND, x["kind"], y["kind"]) for x, y in numbers.values()]
     for what, x, y in (
         ("protocol", a["data"]["protocol"], b["data"]["protocol"]),
         ("measure", *(number["measure"] for number in numbers[names[0]])),
         *kinds,
-        *([] if mixed else [("number of samples", *(number["k"] for number in numbers[names[-1]]))]),
+        *([] if mixed or None in samples else [("number of samples", *samples)]),
         ("test rows (SHA-256)", data_a["sha256"]["test"], data_b["sha256"]["test"]),
     ):
         if x != y:
