@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from jensen import VAE, Conditional, families, nets, objectives, priors, testing
-from jensen.diagnose import Measured, draws_of, gradient_noise, jackknife, least_noisy, weigh
+from jensen.diagnose import Draws, Measured, draws_of, gradient_noise, jackknife, least_noisy, weigh
+from jensen.diagnose.faults import _bound_faults
 from jensen.diagnose.gradients import GradientNoise
 from jensen.errors import JensenError, OptionError
 from jensen.evaluation import bounds
@@ -159,3 +160,10 @@ def test_what_does_not_compose_is_left_out():
 def test_of_those_that_cannot_be_told_apart_the_first_is_recommended():
     noise = {name: {"encoder": GradientNoise(Measured(v, 1.0), 1.0, 9)} for name, v in (("a", 5.5), ("b", 5.0))}
     assert least_noisy(noise) == "a"
+
+
+def test_a_bound_that_is_too_low_is_named_where_there_is_no_kl_to_explain_it():
+    zeros = torch.zeros(8, 3, dtype=torch.float64)
+    draws = Draws(z=zeros[..., None], log_likelihood=zeros, log_prior=zeros, log_posterior=zeros, log_weight=zeros)
+    (fault,) = _bound_faults(torch.full((4, 3), -10.0, dtype=torch.float64), draws)
+    assert "below the ELBO" in fault.found

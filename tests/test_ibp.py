@@ -9,6 +9,7 @@ from torch.distributions import Bernoulli, Independent, Normal
 
 import jensen
 from jensen import Conditional, evaluation, families, nets, objectives, posteriors, priors, testing
+from jensen.diagnose import draws_of
 from jensen.diagnose.features import dictionary, expected_frequencies, feature_frequencies, features_in_use
 from jensen.distributions import EqualMixture, Joint, closed_form_kl, detached
 from jensen.errors import CompositionError, JensenError, OptionError
@@ -210,6 +211,19 @@ def test_a_check_takes_latents_of_the_whole_data_set():
     (noise,) = page.gradients.values()
     assert all({"encoder", "decoder"} == set(parts) for parts in noise.values()), page.skipped
     assert "LeaveOneOut" in page.skipped["identities"] and page.use is not None
+
+
+def test_a_check_draws_new_sticks_in_every_block_and_names_the_bound_predictive(monkeypatch):
+    model, x = model_of().eval(), torch.bernoulli(torch.full((5, 6), 0.4))
+    seen = []
+    plain = model.row_prior.forward
+    monkeypatch.setattr(model.row_prior, "forward", lambda given=None: seen.append(given.shared) or plain(given))
+    monkeypatch.setattr("jensen.diagnose.draws._BLOCK_VALUES", 64 * 6 * 3)
+    draws_of(model, x, k=6)
+    blocks = [shared for shared in seen if shared.shape[0] == 3]
+    assert len(blocks) == 2 and not torch.equal(*blocks)
+    page = jensen.check(model, x, rows=5, samples=20, parts=("weights",))
+    assert {number.kind for number in page.weights.bounds.values()} == {"predictive"}
 
 
 def test_expected_frequencies_are_those_of_the_process():

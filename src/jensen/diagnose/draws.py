@@ -65,7 +65,8 @@ def draws_of(model: Any, x: Tensor, *, k: int, seed: int = 0) -> Draws:
             part, part_keys = x[start : start + CHUNK_ROWS].to(device_of(model)), keys[start : start + CHUNK_ROWS]
             blocks = []
             for first in range(0, k, block):
-                with RowNoise([mix(seed, "diagnose", first, key) for key in part_keys]):
+                shared = mix(seed, "diagnose", first, "shared")
+                with RowNoise([mix(seed, "diagnose", first, key) for key in part_keys], shared=shared):
                     blocks.append(_fields(model, part, min(block, k - first)))
             rows.append([torch.cat(field) for field in zip(*blocks, strict=True)])
     # A tensor made in inference mode cannot be used with gradients later; its clone can.

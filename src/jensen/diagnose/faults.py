@@ -173,11 +173,12 @@ def _bound_faults(bounds: Tensor, draws: Draws) -> list[Finding]:
     slack = _ROUNDING * (1 + float(draws.log_likelihood.abs().mean()))
     error = SURE * math.hypot(_error(bounds), _error(log_weight)) + slack
     kl = float((draws.log_posterior - draws.log_prior).mean())
+    excess = (bound - elbo) / kl if kl else 0.0
     # The error of the tight bound is the smaller one: it averages weights, not their logarithms.
     if bound > tight + error:
-        return [_reported(bound, f"above log p(x) ≥ {tight:.2f} from {k} weights", (bound - elbo) / kl if kl else 0.0)]
+        return [_reported(bound, f"above log p(x) ≥ {tight:.2f} from {k} weights", excess)]
     if bound < elbo - error:
-        return [_reported(bound, f"below the ELBO of its own log-weights, {elbo:.2f}", (bound - elbo) / kl)]
+        return [_reported(bound, f"below the ELBO of its own log-weights, {elbo:.2f}", excess)]
     return []
 
 

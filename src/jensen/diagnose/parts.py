@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..distributions import closed_form_kl
 from ..errors import DataError, JensenError
-from ..evaluation import evaluation_mode
+from ..evaluation import evaluation_mode, evidence_of
 from ..noise import mix, row_keys, seeded
 from ..numbers import Number
 from ..objectives import ELBO, IWAE, DoublyReparameterised, LeaveOneOut, StickingTheLanding
@@ -58,6 +58,7 @@ def weights(subject: Subject) -> WeightReport:
     x = chosen(subject, "weights")
     log_weight = draws_of(subject.model, x, k=subject.samples, seed=subject.seed).log_weight + subject.log_jacobian
     labels: dict[str, Any] = {"measure": subject.measure, "split": subject.split, "protocol": subject.protocol}
+    labels["kind"] = evidence_of(subject.model)
     return weigh(log_weight, keys=row_keys(x), **labels)
 
 

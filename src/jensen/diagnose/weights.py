@@ -67,6 +67,7 @@ def weigh(
     *,
     keys: Sequence[int] | None = None,
     ks: Sequence[int] = (),
+    kind: Literal["lower", "predictive"] = "lower",
     measure: Literal["mass", "density"] = "density",
     split: str = "test",
     protocol: str = "",
@@ -83,6 +84,7 @@ def weigh(
         log_weight: The log-weights, shape (S, N), nats.
         keys: The content key of each row, as of :func:`jensen.noise.row_keys`: equal rows share their noise.
         ks: The numbers of draws K; by default 1, 10, 100 and so on, and S.
+        kind: What the bounds are with respect to log p(x).
         measure: Whether p(x) is a mass or a density.
         split: The name of the rows, for the result.
         protocol: How the rows were made, for the result.
@@ -102,13 +104,13 @@ def weigh(
     ks = sorted({*(ks or _powers(draws)), draws})
     if ks[0] < 1 or ks[-1] > draws:
         raise OptionError(f"a bound from {ks[-1]} draws needs as many; there are {draws}.")
-    labels = {"measure": measure, "split": split, "protocol": protocol}
+    labels = {"kind": kind, "measure": measure, "split": split, "protocol": protocol}
     keys = list(range(rows)) if keys is None else list(keys)
 
     def number(k: int, function: Callable[[Tensor], Tensor], **more: Any) -> Number:
         values, variance, ess = _over_sets(log_weight, k, function)
         scores = Bounds(values, values, variance, variance, ess, keys, k)
-        return summarise(values, variance, scores, **labels, **more)
+        return summarise(values, variance, scores, **{**labels, **more})
 
     least = min(_JACKKNIFE, draws)
     orders = [order for order in (1, 2) if least > order]
