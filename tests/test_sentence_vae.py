@@ -11,7 +11,7 @@ import torch
 import jensen
 from jensen import objectives, testing
 from jensen.data import TextOptions, open_source, prepare
-from jensen.errors import DataError, JensenError, OptionError
+from jensen.errors import CompositionError, DataError, JensenError, OptionError
 from jensen.ngrams import NGrams, ngram
 from jensen.noise import seeded
 from jensen.run import describe_data
@@ -179,6 +179,8 @@ def test_aggressive_inference_trains_the_posterior_alone(text):
         assert all(p.requires_grad for p in model.parameters())
     with pytest.raises(OptionError):
         objectives.AggressiveInference(objectives.ELBO(), steps=0)
+    with pytest.raises(CompositionError, match="one prior"):
+        objective(torch.nn.Linear(2, 2), x)
 
 
 @pytest.mark.parametrize("turned", [False, True])

@@ -14,6 +14,7 @@ from ..distributions import closed_form_kl
 from ..errors import CompositionError, OptionError
 from ..roles import BoundKind, Draw, Estimate, Given, Group, Model
 from ..spec import declared
+from .elbo import auxiliary_losses
 
 __all__ = ["DIP", "MMD", "BetaTCVAE", "InverseMultiquadratic", "Kernel", "SquaredExponential"]
 
@@ -169,6 +170,7 @@ class DIP:
         penalty = self.off_diagonal * between + self.diagonal * (variances - 1).square().sum()
         log_likelihood = draw.log_likelihood[0]
         terms = {"reconstruction": -log_likelihood, "kl": _kl(group), "covariance": penalty.expand(len(x))}
+        terms |= auxiliary_losses(draw)
         loss = sum((term.mean() for term in terms.values()), log_likelihood.new_zeros(()))
         return Estimate(loss, None, terms)
 
@@ -294,7 +296,7 @@ class MMD:
             wanted = group.prior.sample(torch.Size(() if group.prior.batch_shape else (len(x),)))
         found = self.weight * squared_mmd(group.z[0].flatten(1), wanted.flatten(1), self.kernel)
         log_likelihood = draw.log_likelihood[0]
-        terms = {"reconstruction": -log_likelihood, "discrepancy": found.expand(len(x))}
+        terms = {"reconstruction": -log_likelihood, "discrepancy": found.expand(len(x)), **auxiliary_losses(draw)}
         if self.kl:
             terms["kl"] = self.kl * _kl(group)
         loss = sum((term.mean() for term in terms.values()), log_likelihood.new_zeros(()))

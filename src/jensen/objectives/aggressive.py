@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import OptionError
+from ..errors import CompositionError, OptionError
 from ..roles import BoundKind, Estimate, Given, Objective
 from ..spec import declared
 
@@ -35,6 +35,7 @@ class AggressiveInference:
 
     Raises:
         OptionError: If a number is not positive.
+        CompositionError: When used, if the model has no prior and likelihood of its own.
 
     Example:
         >>> from jensen import objectives
@@ -60,9 +61,16 @@ class AggressiveInference:
         return step < self.steps and step % self.every != 0
 
     def __call__(self, model: Any, x: Any, given: Given | None = None, step: int = 0) -> Estimate:
+        roles = [getattr(model, role, None) for role in ("prior", "likelihood")]
+        modules = [role for role in roles if isinstance(role, nn.Module)]
+        if len(modules) < len(roles):
+            raise CompositionError(
+                f"aggressive inference trains the posterior alone, beside one prior and one likelihood; "
+                f"{type(model).__name__} makes them of several parts. Use its objective by itself."
+            )
         if not self.alone(step):
             return self.objective(model, x, given, step)
-        with _at_rest(model.prior, model.likelihood):
+        with _at_rest(*modules):
             return self.objective(model, x, given, step)
 
 

@@ -141,7 +141,7 @@ class ELBO:
         beta = self.beta(step)
         if isinstance(self.estimator, Reparameterised | StickingTheLanding):
             return self._in_parts(draw, beta)
-        terms = {"negative_bound": -self.estimator(draw, _MEAN, _MEAN, beta)}
+        terms = {"negative_bound": -self.estimator(draw, _MEAN, _MEAN, beta), **auxiliary_losses(draw)}
         plain = log_weights(draw, [group.log_posterior for group in draw.groups], 1.0).mean(0)
         shared = shared_kl(draw, self.estimator, closed_form=False)
         if shared is not None:

@@ -8,7 +8,7 @@ from ..errors import OptionError
 from ..roles import BoundKind, Estimate, Given, Model
 from ..schedules import Schedule, as_schedule
 from ..spec import declared
-from .elbo import shared_kl
+from .elbo import auxiliary_losses, shared_kl
 from .gradients import Estimator, Reparameterised
 from .means import MixedMean, PowerMean, WeightMean
 
@@ -46,11 +46,11 @@ class _Weighted:
         weighted = -self.estimator(draw, self.target, self.encoder_target, beta)
         bound = self.target.value(draw.log_weight.detach()) if self.kind != "none" else None
         shared = shared_kl(draw, self.estimator, closed_form=self.estimator.admits_closed_form)
-        if shared is None:
-            return Estimate(weighted.mean(), bound, {"negative_bound": weighted})
-        terms = {"negative_bound": weighted, "global_kl": beta * shared}
-        loss = weighted.mean() + terms["global_kl"].mean()
-        return Estimate(loss, None if bound is None else bound - shared.detach(), terms)
+        terms = {"negative_bound": weighted, **auxiliary_losses(draw)}
+        if shared is not None:
+            terms["global_kl"] = beta * shared
+            bound = None if bound is None else bound - shared.detach()
+        return Estimate(sum((term.mean() for term in terms.values()), weighted.new_zeros(())), bound, terms)
 
 
 @declared("objectives.IWAE")
