@@ -181,6 +181,13 @@ def test_copies_of_a_row_share_their_noise():
     assert twice.se == 0
 
 
+def test_a_model_without_parameters_is_where_its_buffers_are():
+    model = nn.Module()
+    assert evaluate.device_of(model) == torch.device("cpu")
+    model.register_buffer("scale", torch.ones(1, device="meta"))
+    assert evaluate.device_of(model) == torch.device("meta")
+
+
 def test_seeds_differ():
     model, x = make("mlp", 3)
     assert not torch.equal(evaluate.bounds(model, x, k=2).elbo, evaluate.bounds(model, x, k=2, seed=1).elbo)

@@ -228,6 +228,15 @@ def test_an_encoder_learns_through_refinement():
     assert after > before + 1
 
 
+def test_fitting_inside_a_step_leaves_the_mode_of_every_module():
+    x = rows()
+    model = model_with(posteriors.Local(len(x), like=oracle().model.prior, learned=False).double()).train()
+    model.likelihood.eval()
+    index = Given(index=torch.arange(len(x)))
+    inference.FitLocally(objectives.ELBO(), steps=2)(model, x, index)
+    assert model.training and model.posterior.training and not model.likelihood.training
+
+
 def test_refined_needs_a_model_and_sound_options():
     with pytest.raises(OptionError, match="build it into one"):
         posteriors.Refined(poor_encoder())(rows())

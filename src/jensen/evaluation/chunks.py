@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -65,5 +66,5 @@ def padded(rows: Tensor) -> Tensor:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the model's parameters are."""
-    return next((p.device for p in model.parameters()), torch.device("cpu"))
+    """Where the model's parameters are, or its buffers where it has no parameters."""
+    return next((part.device for part in chain(model.parameters(), model.buffers())), torch.device("cpu"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution
 
 from ..conditional import distribution_at
@@ -248,11 +248,8 @@ class FitLocally:
         self.k, self.period = objective.k, objective.period
 
     def __call__(self, model: Model, x: Tensor, given: Given | None = None, step: int = 0) -> Estimate:
-        training = isinstance(model, nn.Module) and model.training
         search = {"steps": self.steps, "samples": self.samples, "held_out": self.held_out}
         fit_local(model, x, given, rate=self.rate, seed=int(step), **search)
-        if isinstance(model, nn.Module):
-            model.train(training)
         estimate = self.objective(model, x, given, step)
         # One term, since the KL alone has no gradient where neither prior nor posterior learns by it.
         total = sum(estimate.terms.values(), x.new_zeros(len(x)))

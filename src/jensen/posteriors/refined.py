@@ -120,6 +120,6 @@ class Refined(nn.Module):
 def _same(first: dict[str, Tensor | None], second: dict[str, Tensor | None]) -> bool:
     """Whether the same names hold equal tensors."""
     return first.keys() == second.keys() and all(
-        part is second[name] if part is None or second[name] is None else torch.equal(part, second[name])
-        for name, part in first.items()
+        torch.equal(a, b) if a is not None and b is not None else a is b
+        for a, b in ((part, second[name]) for name, part in first.items())
     )
