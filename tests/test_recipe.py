@@ -41,6 +41,12 @@ def test_the_likelihood_follows_from_the_values(of, options, likelihood, measure
     assert plan.model.draw(x, k=2).log_weight.shape == (2, 3)
 
 
+@pytest.mark.parametrize("model", ["vae", "autoencoder", "pixelcnn"])
+def test_a_number_of_samples_is_told_where_samples_are_drawn(model):
+    told = [choice.what for choice in choose(COINS, 50, parse_options({"model": model})).choices]
+    assert ("scoring" in told) == (model == "vae")
+
+
 @pytest.mark.parametrize("of", [TABLE, GREY, COINS, DYNAMIC])
 def test_each_choice_has_a_value_a_reason_and_an_option(of):
     for choice in choose(of, 50, VAEOptions()).choices:
@@ -55,6 +61,7 @@ def test_each_choice_has_a_value_a_reason_and_an_option(of):
         (TABLE, {"steps": 3, "epochs": 2}, "only one of --epochs and --steps"),
         (TABLE, {"steps": 3, "time_budget": 9.0}, "only one of --steps and --time-budget"),
         (TABLE, {"time_budget": 9.0}, "to measure the pace"),
+        (TABLE, {"model": "ibp-vae", "prior_temperature": 0.5}, "--relaxation relaxed"),
         (TABLE, {"steps": 3, "kl_warmup": 3}, "--kl-warmup"),
         (TABLE, {"network": "residual", "hidden": [8, 9]}, "one width"),
         (TABLE, {"device": "abacus"}, "--device"),

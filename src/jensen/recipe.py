@@ -13,6 +13,7 @@ from torch import nn
 
 from .data import Schema
 from .errors import OptionError
+from .evaluation import evidence_of
 from .hardware import can_compile, describe_device, fast_bf16, find_device
 from .roles import Objective
 from .train import Pace, TrainOptions
@@ -33,6 +34,7 @@ _BF16_FROM = 300_000  # parameters
 _COMPILE_FROM = 5_000  # steps
 _DENSE_VALUES = 12 * 10**9  # decoded in the final scoring: samples × rows × values in a row
 _CONV_VALUES = 15 * 10**8
+_SAMPLED = ("lower", "predictive")  # what is scored with samples of the latents
 
 
 def parse_options(values: dict[str, Any]) -> FitOptions:
@@ -110,7 +112,8 @@ def choose(
         computing = _computing(built.model, device, steps, options, made, compiles=compiles)
         training = _training(count, steps, reason, built, options, computing, made)
         every = options.checkpoint_every or _every(training)
-        return Plan(built.model, objective, training, every, _samples(schema, scored, options, made), device, made)
+        samples = _samples(schema, scored, options, made if evidence_of(built.model) in _SAMPLED else [])
+        return Plan(built.model, objective, training, every, samples, device, made)
 
     if options.time_budget is None:
         return plan(*_length(count, options, built.epochs))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from .. import families, objectives, posteriors, priors, schedules
 from ..conditional import Conditional
+from ..errors import OptionError
 from ..model import SharedVAE
 from ..roles import Objective
 from .entry import Built, Context
@@ -28,6 +29,8 @@ def build(context: Context) -> Built:
         Singh, Ling, Doshi-Velez (2017), Structured variational autoencoders for the beta-Bernoulli process.
     """
     options = context.options
+    if context.asked("prior_temperature") and options.relaxation != "relaxed":
+        raise OptionError("--prior-temperature is that of relaxed features. Use --relaxation relaxed with it.")
     family, features = likelihood_family(context), latent_count(context)
     networks = networks_for(context, features)
     context.chose(
