@@ -21,7 +21,7 @@ from jensen import (
     testing,
     train,
 )
-from jensen.errors import DataError, OptionError, ShapeError
+from jensen.errors import CompositionError, DataError, OptionError, ShapeError
 from jensen.evaluation import bounds
 from jensen.noise import RowNoise, seeded
 from jensen.posteriors.search import Target
@@ -242,6 +242,9 @@ def test_refined_needs_a_model_and_sound_options():
         posteriors.Refined(poor_encoder())(rows())
     with pytest.raises(OptionError, match="at least 1 step"):
         posteriors.Refined(poor_encoder(), steps=0)
+    model = model_with(posteriors.Refined(poor_encoder(), steps=2))
+    with pytest.raises(CompositionError, match="another model"):
+        model_with(model.posterior)
 
 
 def local_model(n, *, learned=True):

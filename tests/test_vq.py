@@ -24,7 +24,7 @@ from jensen import (
     train,
 )
 from jensen.distributions import PointMass, closed_form_kl
-from jensen.errors import OptionError, ShapeError
+from jensen.errors import CompositionError, OptionError, ShapeError
 from jensen.noise import seeded
 
 GRID, CODES, SIZE = (1, 2), 4, 3
@@ -188,6 +188,16 @@ def test_every_objective_charges_the_commitment(objective):
     assert found.terms["commitment"].shape == (64,)
     assert torch.allclose(found.loss, sum(term.mean() for term in found.terms.values()), atol=1e-12)
     found.loss.backward()
+
+
+def test_a_posterior_that_spreads_has_no_coded_bound():
+    model = VAE(
+        priors.StandardNormal(2),
+        Conditional(nets.mlp(2, 6), families.Bernoulli(6)),
+        Conditional(nets.mlp(6, 4), families.Normal(2, families.PredictedScale())),
+    )
+    with pytest.raises(CompositionError, match="spreads over z"):
+        objectives.CodedELBO()(model, rows().float())
 
 
 def test_the_prior_moves_neither_encoder_nor_codebook():

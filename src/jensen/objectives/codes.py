@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..errors import CompositionError
 from ..roles import Estimate, Given
 from ..spec import declared
 from .elbo import ELBO
@@ -23,6 +24,9 @@ class CodedELBO(ELBO):
     References:
         Van den Oord, Vinyals, Kavukcuoglu (2017), Neural discrete representation learning.
 
+    Raises:
+        CompositionError: When used, if the posterior is no point.
+
     Example:
         >>> CodedELBO().k
         1
@@ -32,6 +36,11 @@ class CodedELBO(ELBO):
         super().__init__()
 
     def __call__(self, model: Any, x: Any, given: Given | None = None, step: int = 0) -> Estimate:
+        if not getattr(getattr(model, "posterior", None), "deterministic", False):
+            raise CompositionError(
+                f"a coded ELBO is of a posterior that is a point, such as posteriors.Quantised; that of "
+                f"{type(model).__name__} spreads over z, and its KL would be left out. Use ELBO()."
+            )
         found = super().__call__(model, x, given, step)
         if any(p.requires_grad for p in model.prior.parameters()):
             return found

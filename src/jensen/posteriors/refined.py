@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from ..conditional import distribution_at
-from ..errors import OptionError
+from ..errors import CompositionError, OptionError
 from ..families import Family
 from ..roles import Given, Posterior
 from ..spec import declared
@@ -85,7 +85,16 @@ class Refined(nn.Module):
         self._last: tuple[Any, ...] | None = None
 
     def bind(self, model: Any) -> None:
-        """Takes the model whose p(x, z) is climbed; it is held without becoming a part of this module."""
+        """Takes the model whose p(x, z) is climbed; it is held without becoming a part of this module.
+
+        Raises:
+            CompositionError: If it is in another model already, whose posterior would climb this one from here on.
+        """
+        if self._model and self._model[0] is not model:
+            raise CompositionError(
+                "this Refined is part of another model, whose p(x, z) it climbs, and cannot climb two. Build a new one "
+                "around its encoder: posteriors.Refined(refined.amortized)."
+            )
         self._model = (model,)
 
     def forward(self, x: Tensor, given: Given | None = None) -> Distribution:
