@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from jensen.diagnose import dci, mutual_information_gap, probe_labels
+from jensen.diagnose.disentanglement import _purity
 from jensen.errors import DataError
 
 
@@ -55,6 +56,10 @@ def test_the_information_gap_of_known_codes():
     assert found.information[2].abs().max() < 1e-12
     # One latent that is the sum of both factors carries some of each.
     assert 0 < mutual_information_gap(factors.sum(1, keepdim=True).double(), factors).gap < 1
+
+
+def test_importances_that_say_nothing_have_no_purity():
+    assert abs(_purity(torch.ones(4, 3, dtype=torch.float64))) < 1e-12
 
 
 def test_dci_of_known_codes():

@@ -192,6 +192,14 @@ def test_an_equal_mixture_is_the_mean_of_its_parts():
     torch.testing.assert_close(drawn.var(0), mixture.variance, rtol=0.05, atol=0)
 
 
+def test_a_draw_of_an_equal_mixture_belongs_to_its_row():
+    mixture = EqualMixture([Independent(Normal(torch.full((5, 3, 2), float(m)), 0.1), 1) for m in range(4)])
+    with RowNoise([1, 2, 3]):
+        first = mixture.sample()
+    with RowNoise([3, 2, 1]):
+        assert torch.equal(mixture.sample(), first.flip(1))
+
+
 def test_what_does_not_go_together_is_refused():
     with pytest.raises(OptionError, match="need them"):
         posteriors.OnSticks(nets.mlp(6, 9), families.FeatureLoadings(3))(torch.ones(2, 6))

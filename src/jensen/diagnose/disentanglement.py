@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -167,5 +168,5 @@ def _purity(importance: Tensor) -> float:
     shares = importance / torch.where(totals > 0, totals, 1.0)[:, None]
     if importance.shape[1] == 1:
         return 1.0
-    entropy = -torch.special.xlogy(shares, shares).sum(1) / torch.tensor(float(importance.shape[1])).log()
+    entropy = -torch.special.xlogy(shares, shares).sum(1) / math.log(importance.shape[1])
     return float((totals * (1 - entropy)).sum() / totals.sum())

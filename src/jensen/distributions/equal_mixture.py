@@ -41,9 +41,9 @@ class EqualMixture(Distribution):
 
     def sample(self, sample_shape: _size = Size()) -> Tensor:  # noqa: B008 (torch's signature)
         drawn = torch.stack([part.sample(sample_shape) for part in self.parts])
-        shape = (1, *drawn.shape[1 : drawn.ndim - len(self.event_shape)])
+        shape = drawn.shape[1 : drawn.ndim - len(self.event_shape)]
         chosen = (torch.rand(shape, device=drawn.device) * len(self.parts)).long().clamp(max=len(self.parts) - 1)
-        index = chosen.reshape(*shape, *[1] * len(self.event_shape)).expand(1, *drawn.shape[1:])
+        index = chosen.reshape(1, *shape, *[1] * len(self.event_shape)).expand(1, *drawn.shape[1:])
         return drawn.gather(0, index)[0]
 
     def log_prob(self, value: Tensor) -> Tensor:
