@@ -9,7 +9,8 @@ from PIL import Image
 from scipy.stats import norm
 
 import jensen
-from jensen import Fitted, testing, walks
+from jensen import Fitted, families, nets, priors, testing, walks
+from jensen.conditional import Conditioned
 from jensen.errors import DataError, JensenError, OptionError
 
 WEIGHTS = torch.tensor([[3.0, 0.01], [0.0, 0.02], [1.0, -0.01]])
@@ -52,6 +53,16 @@ def test_a_walk_moves_one_latent_through_its_prior_and_leaves_the_others(linear)
     for line, number in enumerate(walk.latents):
         expected = linear.reconstruct(x)[0] + np.outer(walk.values[line] - code[number], WEIGHTS.numpy()[:, number])
         np.testing.assert_allclose(walk.rows[line], expected, atol=1e-6)
+
+
+def test_a_walk_stays_in_the_prior_of_the_label_of_its_row():
+    prior = priors.ConditionedNormal(2, conditions=2)
+    prior.mean.data = torch.tensor([[0.0, 0.0], [40.0, -70.0]])
+    likelihood = Conditioned(nets.mlp(4, 3), families.Bernoulli(3), 2)
+    posterior = Conditioned(nets.mlp(5, 4), families.Normal(2, families.PredictedScale()), 2)
+    model = Fitted(jensen.VAE(prior, likelihood, posterior))
+    found = walks.traverse(model, np.eye(3), labels=[1, 0, 0], latents=[0, 1], steps=3)
+    assert np.allclose(found.values.mean(1), [40, -70], atol=1)
 
 
 def test_a_map_puts_each_place_where_it_belongs(linear):
