@@ -84,6 +84,7 @@ def test_seeds_from_the_command_line(cli):
     assert code == 0 and "standard deviation of 2 runs" in err
     assert cli("fit", "t.npy", "--seeds", 2, "--profile")[0] == 2
     assert cli("fit", "--resume", document["run"], "--seeds", 2)[0] == 2
+    assert cli("fit", "--resume", document["run"], "--stop-after", 2)[0] == 2
 
 
 def test_a_model_without_a_bound_keeps_to_a_budget_as_well(tmp_path):

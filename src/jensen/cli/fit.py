@@ -98,7 +98,8 @@ data
 out
     The run folder, which must not exist; by default runs/NAME, then runs/NAME-2.
 resume
-    Go on with this run from its newest checkpoint; takes no data and no other options but --stop-after and --json.
+    Go on with this run from its newest checkpoint; takes no data and no other options but --stop-after, --profile and
+    --json, and of several seeds only --json.
 stop_after
     Stop, resumable, once this many steps are taken in all.
 seeds
@@ -166,8 +167,7 @@ def _fit(
             raise OptionError(f"--resume goes on with the options of the run; {named} cannot be changed.")
         _resume(resume, stop_after, observer, stopper, profile=profile, json=json)
     elif seeds is not None:
-        if stop_after is not None or profile:
-            raise OptionError("--seeds fits several times; --stop-after and --profile look at one fit.")
+        _one_fit_only(stop_after, profile=profile)
         several = runs.fit_seeds(
             data or "", seeds, out=out, download=download, should_stop=stopper, observer=observer, **given
         )
@@ -186,12 +186,21 @@ def _fit(
         _finish(done, observer, stopper, json=json)
 
 
+def _one_fit_only(stop_after: int | None, *, profile: bool) -> None:
+    """Refuses for several fits what is about one."""
+    from ..errors import OptionError
+
+    if stop_after is not None or profile:
+        raise OptionError("--seeds fits several times; --stop-after and --profile look at one fit.")
+
+
 def _resume(
     path: str, stop_after: int | None, observer: ConsoleObserver, stopper: _Stopper, *, profile: bool, json: bool
 ) -> None:
     from .. import run as runs
 
     if runs.is_seed_runs(path):
+        _one_fit_only(stop_after, profile=profile)
         several = runs.resume_seeds(path, should_stop=stopper, observer=observer)
         _finish_seeds(several, observer, stopper, json=json)
         return
