@@ -13,6 +13,8 @@ Run with: python -m benchmarks.sentences, or with --quick for a short look that 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ import jensen.run
 from benchmarks.record import ROOT, record, write_table
 from benchmarks.side_by_side import side_by_side
 from jensen.data import open_source
-from jensen.files import read_tensors
+from jensen.files import read_json, read_tensors
 from jensen.noise import mix
 from jensen.numbers import mean_and_se
 
@@ -73,9 +75,13 @@ def sentences(count: int, seed: int) -> list[str]:
 
 
 def measure(name: str, path: Path, folder: Path, samples: int, options: dict[str, Any]) -> dict[str, Any]:
-    """One fit, its numbers, and what the model writes."""
-    run = jensen.fit(path, out=folder / name.replace(" ", "-"), samples=samples, **options)
-    model, result = run.model, run.result
+    """One fit, if there is none yet, its numbers, and what the model writes."""
+    out = folder / name.replace(" ", "-")
+    if not (out / "result.json").exists():
+        shutil.rmtree(out, ignore_errors=True)
+        jensen.fit(path, out=out, samples=samples, **options)
+    model = jensen.load(out)
+    result: Any = read_json(out / "result.json")
     found = {
         "name": name,
         "options": options,
@@ -88,10 +94,10 @@ def measure(name: str, path: Path, folder: Path, samples: int, options: dict[str
         "active": result["active_latents"],
         "baselines": result["baselines"],
         "samples": model.sample(8, seed=0),
-        "scores": read_tensors(run.path / "scores.safetensors")["log_likelihood"],
+        "scores": read_tensors(out / "scores.safetensors")["log_likelihood"],
     }
     if model.vae.latent_size:
-        rows = jensen.run.reopen(run.path).user_rows("test")
+        rows = jensen.run.reopen(out).user_rows("test")
         page = jensen.check(model, rows, rows=100, samples=100, parts=("use",))
         found["faults"] = [str(finding) for finding in page.findings if finding.kind == "fault"]
         found["interpolations"] = [model.interpolate(a, b, steps=6) for a, b in PAIRS]
@@ -175,10 +181,13 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=500, help="K of the bound")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2, help="how many models are fitted at a time")
+    parser.add_argument("--folder", help="where runs are kept, so that finished ones are not fitted again")
     arguments = parser.parse_args()
     count, samples = (600, 4) if arguments.quick else (arguments.rows, arguments.samples)
     network = QUICK if arguments.quick else NETWORK
-    with tempfile.TemporaryDirectory() as name:
+    kept = contextlib.nullcontext(arguments.folder) if arguments.folder else tempfile.TemporaryDirectory()
+    with kept as name:
+        Path(name).mkdir(parents=True, exist_ok=True)
         path = Path(name) / f"common-voice-{count}.txt"
         path.write_text("\n".join(sentences(count, arguments.seed)), encoding="utf-8")
         jobs = []
