@@ -293,8 +293,9 @@ def test_local_refuses_rows_it_does_not_know():
     model, _ = local_model(5)
     with pytest.raises(OptionError, match="Refined"):
         jensen.elbo(model, rows(3))
-    with pytest.raises(OptionError, match="has 5 rows"):
-        model.draw(rows(1), Given(index=torch.tensor([5])))
+    for number in (5, -1):
+        with pytest.raises(OptionError, match="has 5 rows"):
+            model.draw(rows(1), Given(index=torch.tensor([number])))
     with pytest.raises(ShapeError, match="a number for each"):
         model.draw(rows(2), Given(index=torch.tensor([1])))
     with pytest.raises(OptionError, match=r"fits posteriors\.Local"):

@@ -92,10 +92,11 @@ class Local(nn.Module):
             raise ShapeError(
                 f"expected a number for each of {len(x)} rows; given.index has shape {tuple(index.shape)}."
             )
-        try:
-            return self.table[index]
-        except IndexError as error:
-            raise OptionError(f"Local has {self.rows} rows; given.index goes up to {int(index.max())}.") from error
+        if len(index):
+            low, high = (int(end) for end in index.aminmax())
+            if low < 0 or high >= self.rows:  # a negative one would be another row's, and a GPU would stop for good
+                raise OptionError(f"Local has {self.rows} rows; given.index goes from {low} to {high}.")
+        return self.table[index]
 
     @torch.no_grad()
     def start_at(self, posterior: Posterior, x: Tensor) -> None:
