@@ -51,8 +51,12 @@ class Entry:
         """
         kind = context.schema.kind
         if kind not in self.kinds:
-            able = ", ".join(entry.name for entry in MODELS.values() if kind in entry.kinds)
-            raise OptionError(f"{self.name} cannot model {context.schema.name}, whose rows are {kind}; --model {able}.")
+            able = [entry.name for entry in MODELS.values() if kind in entry.kinds]
+            others = f"; {', '.join(able[1:])} can as well" if able[1:] else ""
+            raise OptionError(
+                f"{self.name} cannot model {context.schema.name}, whose rows are {kind}. Fit it with --model {able[0]}"
+                f"{others}."
+            )
         built: Built = importlib.import_module(f"{__name__}.{self.module}").build(context)
         return built
 
