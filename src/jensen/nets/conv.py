@@ -31,6 +31,7 @@ def conv_encoder(
         OptionError: If a size is not positive.
 
     Example:
+        >>> import torch
         >>> conv_encoder((28, 20), 10)(torch.zeros(2, 28, 20)).shape
         torch.Size([2, 10])
     """
@@ -67,6 +68,7 @@ def conv_decoder(
         OptionError: If a size is not positive.
 
     Example:
+        >>> import torch
         >>> conv_decoder(10, (7, 5, 3), parameters=2)(torch.zeros(2, 10)).shape
         torch.Size([2, 210])
     """
