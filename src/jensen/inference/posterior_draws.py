@@ -103,7 +103,9 @@ class PosteriorDraws:
         try:
             from arviz_base import from_dict
         except ImportError as error:
-            raise JensenError("to_arviz needs arviz-base, which is not installed: pip install arviz-base") from error
+            raise JensenError(
+                "to_arviz needs arviz-base, which is not installed: pip install 'jensen[arviz]'."
+            ) from error
         values = {name: self._by_chain(value).cpu().numpy() for name, value in self.draws.items()}
         dims = {name: ["row", *(f"{name}_dim_{i}" for i in range(v.ndim - 3))] for name, v in values.items()}
         checks = {"k_hat": self.k_hat.numpy(), "passed": self.passed.numpy()}
