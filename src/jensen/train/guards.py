@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -131,10 +131,9 @@ class StepGuard:
         # skipped, skipped in a row, most in a row, taken
         self.counts = torch.zeros(4, device=device)
 
-    def judge(self, loss: Tensor, gradients: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Whether to take the step, a boolean tensor, and the number by which to divide its gradient."""
-        norm = torch.nn.utils.get_total_norm(gradients).float()
-        loss = loss.float()
+    def judge(self, loss: Tensor, norm: Tensor) -> tuple[Tensor, Tensor]:
+        """Whether to take a step, a boolean tensor, and the number by which to divide its gradient of a given norm."""
+        norm, loss = norm.float(), loss.float()
         self.first = torch.where(self.first.isfinite(), self.first, loss)
         limit = self.first + _WORSE * self.first.abs().clamp(min=1.0)
         good = norm.isfinite() & ~(loss > limit) & loss.isfinite()

@@ -27,7 +27,7 @@ from .profile import Profile
 from .selection import Selection
 from .step import Stepper
 from .sums import Sums
-from .tensors import copied, flat, on, unflat
+from .tensors import copied, on
 from .validation import Validation
 
 __all__ = ["Loop"]
@@ -155,7 +155,7 @@ class Loop:
         """Goes back to the weights of the last validation, and forgets what the optimiser and the average held."""
         self.fallback.retreat(reason, self.rate(self.step))
         self.average.restart()
-        self.stepper.optimizer.state.clear()
+        self.stepper.adam.restart()
         self.stepper.guard.forgive()
         self._warn([f"{reason}; went back to the weights of the last validation, at half the learning rate"])
 
@@ -208,7 +208,7 @@ class Loop:
             return
         tensors = {
             "model": self.model.state_dict(),
-            "optimizer": flat(self.stepper.optimizer),
+            "optimizer": self.stepper.adam.state(),
             "anchor": self.fallback.weights,
             **({"average": self.average.mean} if self.average.mean else {}),
             **({"best": self.selection.weights} if self.selection.weights is not None else {}),
@@ -237,7 +237,7 @@ class Loop:
         state, parts = found.state, {n: on(self.device, part) for n, part in found.tensors.items()}
         try:
             self.model.load_state_dict(parts["model"])
-            unflat(self.stepper.optimizer, parts["optimizer"])
+            self.stepper.adam.restore(parts["optimizer"])
             self.average.restore(parts.get("average", {}))
         except (RuntimeError, KeyError, ValueError) as error:
             raise RunError(f"the checkpoint at step {found.step} is not of this model: {error}") from error

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 import torch
+import torch._dynamo
 from torch import Tensor, nn
 
 from ..conditional import LowPrecision
 from ..data import Rows
 from ..hardware import keep_pages
 from ..roles import Estimate, Objective
+from .adam import Adam
 from .guards import StepGuard
 from .options import TrainOptions
 from .profile import Profile
@@ -75,20 +77,19 @@ class Stepper:
         self.conditionals = conditionals_of(model)
         self.followers: list[Any] = [module for module in model.modules() if hasattr(module, "after_step")]
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        decay = options.weight_decay
-        adam = torch.optim.AdamW if decay else torch.optim.Adam
-        self.optimizer: torch.optim.Optimizer = adam(
-            self.parameters, lr=options.learning_rate, fused=True, weight_decay=decay
-        )
+        self.adam = Adam(self.parameters, options.weight_decay)
         self.guard = StepGuard(options.clip, device)
         self.dtype = _TYPES[options.precision]
         self.forward: Callable[[Tensor, Tensor, Any], tuple[Tensor, list[str], Tensor]] = self._forward
         self.judge = self.guard.judge
-        self.compiled = options.compiled
+        self.compiled, self.traced = options.compiled, False
+        self.whole: Callable[[Tensor, Tensor, Tensor], Outcome] | None = None
         if options.compiled:
             mode = "reduce-overhead" if device.type == "cuda" else "default"
             self.forward = torch.compile(self._forward, dynamic=False, mode=mode)
             self.judge = torch.compile(self.guard.judge, dynamic=False)
+            if device.type == "cpu":
+                self.whole = torch.compile(self._whole, dynamic=False, fullgraph=True)
 
     def _estimate(self, stored: Tensor, index: Tensor, number: Any) -> Estimate:
         x, given = self.rows.encoded(stored, index)
@@ -105,11 +106,49 @@ class Stepper:
 
     def take(self, index: Tensor, number: int, rate: float) -> Outcome:
         """Takes a step on the rows with the given numbers."""
+        if self.compiled and not self.traced:
+            self._prepare(index, number)
+        outcome = self._take_whole(index, number, rate)
+        if outcome is None:
+            outcome = self._take_in_parts(index, number, rate)
+        with self.profile("optimiser"):
+            for module in self.followers:
+                module.after_step(outcome.good)  # the only place where buffers change
+        return outcome
+
+    def _prepare(self, index: Tensor, number: int) -> None:
+        """What torch looks up once and keeps, such as its table of divergences, it cannot look up while it compiles."""
+        with torch.random.fork_rng(devices=[index.device] if index.is_cuda else []):
+            self.look(index, number)
+        self.traced = True
+
+    def _take_whole(self, index: Tensor, number: int, rate: float) -> Outcome | None:
+        """Takes a step in one compiled graph; None, and nothing has changed, if this model has none."""
+        if self.whole is None:
+            return None
+        numbers = torch.tensor(float(number)), torch.tensor(rate)  # as numbers they would be compiled in, at each step
+        try:
+            with self.profile("step"), networks_in(self.conditionals, self.dtype), _gradients_in_graphs():
+                return self.whole(index, *numbers)
+        except torch._dynamo.exc.TorchDynamoException:
+            self.whole = None
+            return None
+
+    def _whole(self, index: Tensor, number: Tensor, rate: Tensor) -> Outcome:
+        """A step from the stored rows to the new weights."""
+        loss, names, sums = self._forward(self.rows.values[index], index, number)
+        gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        with torch.no_grad():
+            squares = [gradient.float().square().sum() for gradient in gradients if gradient is not None]
+            good, divisor = self.guard.judge(loss.detach(), torch.stack(squares).sum().sqrt())
+            self.adam.trace(gradients, rate, divisor=divisor, good=good)
+        return Outcome(loss.detach(), names, sums, good)
+
+    def _take_in_parts(self, index: Tensor, number: int, rate: float) -> Outcome:
         phase = self.profile
         with phase("feed"):
             stored = self.rows.values[index]
         with phase("forward"), networks_in(self.conditionals, self.dtype):
-            # A number would be compiled into the graph, anew at each step.
             loss, names, sums = self.forward(stored, index, torch.tensor(float(number)) if self.compiled else number)
         with phase("backward"):
             for parameter in self.parameters:
@@ -117,17 +156,14 @@ class Stepper:
             if loss.requires_grad:
                 loss.backward()
         with phase("optimiser"):
-            good = self._update(loss, rate)
-            for module in self.followers:
-                module.after_step(good)  # the only place where buffers change
-            return Outcome(loss.detach(), names, sums, good)
+            gradients = [parameter.grad for parameter in self.parameters]
+            norm = torch.nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None])
+            good, divisor = self.judge(loss.detach(), norm)
+            self.adam.update(gradients, rate, divisor=divisor, good=good)
+        return Outcome(loss.detach(), names, sums, good)
 
-    def _update(self, loss: Tensor, rate: float) -> Tensor:
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        good, divisor = self.judge(loss.detach(), gradients)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        # A fused optimiser divides by the one and skips the step at the other, both on the device, as for a GradScaler.
-        self.optimizer.grad_scale, self.optimizer.found_inf = divisor, (~good).float()  # type: ignore[attr-defined]
-        self.optimizer.step()
-        return good
+
+def _gradients_in_graphs() -> AbstractContextManager[None]:
+    """Lets torch compile a function that takes gradients, which it does where it is asked to."""
+    change: AbstractContextManager[None] = torch._dynamo.config.patch(trace_autograd_ops=True)
+    return change

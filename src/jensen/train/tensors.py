@@ -1,4 +1,4 @@
-"""Weights and the state of an optimiser as named tensors: copies of them, and back."""
+"""Weights as named tensors: copies of them, and where they are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["copied", "flat", "on", "unflat"]
+__all__ = ["copied", "on"]
 
 
 def copied(model: Any) -> dict[str, Tensor]:
@@ -19,19 +19,3 @@ def copied(model: Any) -> dict[str, Tensor]:
 def on(device: torch.device, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors on a device."""
     return {name: value.to(device) for name, value in tensors.items()}
-
-
-def flat(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The state of an optimiser as named tensors."""
-    state = optimizer.state_dict()["state"]
-    return {f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items()}
-
-
-def unflat(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Gives an optimiser the state that :func:`flat` made of one."""
-    document = optimizer.state_dict()
-    entries: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        index, name = key.split(".", 1)
-        entries.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({**document, "state": entries})

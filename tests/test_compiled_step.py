@@ -1,0 +1,73 @@
+"""A step that is compiled as one graph, or in parts where a model does not allow it, against the plain one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from jensen import VAE, Conditional, data, families, hardware, nets, objectives, priors, schedules, train
+from jensen.objectives import gradients
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # the compiler's parts warn one another
+    pytest.mark.skipif(not hardware.can_compile(torch.device("cpu")), reason="there is no compiler that works"),
+]
+
+
+def stepper(objective, *, compiled: bool) -> train.step.Stepper:
+    torch.manual_seed(0)
+    model = VAE(
+        priors.StandardNormal(2),
+        Conditional(nets.mlp(2, 6, hidden=(8,)), families.Bernoulli(6)),
+        Conditional(nets.mlp(6, 4, hidden=(8,)), families.Normal(2, families.PredictedScale())),
+    )
+    rows = data.Rows((torch.rand(64, 6, generator=torch.Generator().manual_seed(1)) < 0.4).float())
+    options = train.TrainOptions(steps=10, compiled=compiled, weight_decay=0.01)
+    return train.step.Stepper(model, objective, rows, options, torch.device("cpu"), train.Profile(on=False))
+
+
+def run(stepper: train.step.Stepper, sizes: tuple[int, ...]) -> list[float]:
+    losses = []
+    for number, size in enumerate(sizes):
+        torch.manual_seed(number)
+        outcome = stepper.take(torch.arange(number, number + size), number, 1e-2)
+        assert outcome.good and outcome.names[:2] == ["objective", "bound"] and outcome.sums[-1] == size
+        losses.append(float(outcome.loss))
+    return losses
+
+
+def assert_as_plain(compiled: train.step.Stepper, plain: train.step.Stepper, sizes: tuple[int, ...]) -> None:
+    assert run(compiled, sizes) == pytest.approx(run(plain, sizes), rel=1e-5)
+    for name, value in plain.model.state_dict().items():
+        torch.testing.assert_close(compiled.model.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+    for name, value in plain.adam.state().items():
+        torch.testing.assert_close(compiled.adam.state()[name], value, rtol=1e-3, atol=1e-6)
+
+
+def test_a_step_compiled_as_one_graph_is_the_plain_one():
+    warmed = [objectives.ELBO(beta=schedules.Linear(0.1, 1.0, steps=4)) for _ in range(2)]
+    compiled, plain = stepper(warmed[0], compiled=True), stepper(warmed[1], compiled=False)
+    assert_as_plain(compiled, plain, sizes=(16, 16, 16))
+    assert compiled.whole is not None
+
+
+@pytest.mark.slow
+def test_a_step_with_hooks_is_compiled_in_parts():
+    hooked = [objectives.ELBO(2, estimator=gradients.DoublyReparameterised()) for _ in range(2)]
+    compiled, plain = stepper(hooked[0], compiled=True), stepper(hooked[1], compiled=False)
+    assert_as_plain(compiled, plain, sizes=(16, 16, 15, 16))
+    assert compiled.whole is None
+
+
+@pytest.mark.slow
+def test_a_compiled_step_is_refused_as_a_whole():
+    compiled = stepper(objectives.ELBO(), compiled=True)
+    values = compiled.rows.values.clone()
+    run(compiled, sizes=(16, 15))
+    held = [*compiled.parameters, *compiled.adam.state().values()]
+    before = [tensor.clone() for tensor in held]
+    compiled.rows.values.mul_(float("nan"))
+    assert not compiled.take(torch.arange(16), 2, 1e-2).good
+    assert all(torch.equal(a, b) for a, b in zip(before, held, strict=True))
+    compiled.rows.values.copy_(values)
+    assert compiled.take(torch.arange(16), 3, 1e-2).good and compiled.guard.read() == (1, False)
