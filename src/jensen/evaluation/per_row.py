@@ -18,7 +18,7 @@ from .running import RunningSums
 
 __all__ = ["Bounds", "bounds", "reconstructions"]
 
-_BLOCK_SAMPLES = 32
+_BLOCK_SAMPLES = 64
 _BLOCK_VALUES = 2**22
 
 
@@ -123,8 +123,9 @@ def _chunk_bounds(
     given = None if given is None else given.to(device_of(model))
     keys = keys + keys[:1] * (len(x) - count)
     sums = RunningSums(len(x))
+    noise = RowNoise([mix(seed, key) for key in keys], shared=mix(seed, "shared"))
     for start in range(0, k, block):
-        with RowNoise([mix(seed, start, key) for key in keys], shared=mix(seed, start, "shared")):
+        with noise:
             draw = model.draw(x, given, min(block, k - start))
         sums.add(draw.log_weight.double().cpu())
     return tuple(column[:count] for column in sums.results())
