@@ -6,9 +6,14 @@ Run with: python -m benchmarks.choices [mnist] [digits] [--epochs 20] [--samples
 from __future__ import annotations
 
 import argparse
+import contextlib
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+from torch import nn
 
 import jensen
 from benchmarks.record import record, recorded, write_table
@@ -28,6 +33,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "constant learning rate": {"constant_rate": True},
     "averaged weights": {"average": 0.999},
     "weight decay 0.01": {"weight_decay": 0.01},
+    "initial weights of torch": {},
     "fp32": {"precision": "fp32"},
     "not compiled": {"compile": "off"},
 }
@@ -38,7 +44,9 @@ def measure(data: str, name: str, epochs: float | None, samples: int) -> dict[st
     options = dict(VARIANTS[name])
     if "learning_rate" in options:
         options["learning_rate"] *= 2e-3 if data != "digits" else 1e-3
-    with tempfile.TemporaryDirectory() as folder:
+    torch_starts = mock.patch.object(import_module("jensen.nets.mlp"), "_started", nn.Linear)
+    start = torch_starts if name == "initial weights of torch" else contextlib.nullcontext()
+    with tempfile.TemporaryDirectory() as folder, start:
         run = jensen.fit(data, out=Path(folder) / "run", epochs=epochs, samples=samples, **options)
         test = run.result["test"]
         row = {"data": data, "change": name, "options": options, "steps": run.step, "seconds": run.result["seconds"]}

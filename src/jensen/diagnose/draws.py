@@ -63,10 +63,10 @@ def draws_of(model: Any, x: Tensor, *, k: int, seed: int = 0) -> Draws:
     with evaluation_mode(model), seeded(seed):
         for start in range(0, len(x), CHUNK_ROWS):
             part, part_keys = x[start : start + CHUNK_ROWS].to(device_of(model)), keys[start : start + CHUNK_ROWS]
-            blocks = []
+            shared = mix(seed, "diagnose", "shared")
+            noise, blocks = RowNoise([mix(seed, "diagnose", key) for key in part_keys], shared=shared), []
             for first in range(0, k, block):
-                shared = mix(seed, "diagnose", first, "shared")
-                with RowNoise([mix(seed, "diagnose", first, key) for key in part_keys], shared=shared):
+                with noise:
                     blocks.append(_fields(model, part, min(block, k - first)))
             rows.append([torch.cat(field) for field in zip(*blocks, strict=True)])
     # A tensor made in inference mode cannot be used with gradients later; its clone can.

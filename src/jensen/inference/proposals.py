@@ -121,9 +121,9 @@ def importance(model: Any, x: Tensor, proposal: Proposal, *, k: int = 1000, seed
         keys = row_keys(rows)
         rows = rows.to(device_of(model))
         distribution = proposed(proposal, rows)
-        blocks = []
+        noise, blocks = RowNoise([mix(seed, "importance", key) for key in keys]), []
         for begin in range(0, k, _BLOCK_SAMPLES):
-            with RowNoise([mix(seed, "importance", begin, key) for key in keys]):
+            with noise:
                 z = drawn(distribution, min(_BLOCK_SAMPLES, k - begin), len(rows))
             blocks.append((model.log_joint(rows, z) - distribution.log_prob(z)).double().cpu())
         return torch.cat(blocks).T

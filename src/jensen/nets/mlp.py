@@ -16,7 +16,13 @@ __all__ = ["Residual", "gated_mlp", "mlp", "residual_mlp"]
 
 @declared("nets.mlp")
 def mlp(in_features: int, out_features: int, hidden: Sequence[int] = (500, 500)) -> nn.Sequential:
-    """A dense network with SiLU units; with no hidden layer it is an affine map.
+    r"""A dense network with SiLU units; with no hidden layer it is an affine map.
+
+    Weights of hidden layers start at :math:`N(0, 1/D)` for D inputs, which keeps the variance of what goes through;
+    torch starts at a third of that, and a VAE then spends its first epochs on making them larger.
+
+    References:
+        LeCun, Bottou, Orr, Müller (1998), Efficient BackProp.
 
     Arguments:
         in_features: The number of inputs; inputs of shape (N, *X) are flattened to it.
@@ -31,7 +37,7 @@ def mlp(in_features: int, out_features: int, hidden: Sequence[int] = (500, 500))
         >>> mlp(64, 10, hidden=(32,))(torch.zeros(5, 8, 8)).shape
         torch.Size([5, 10])
     """
-    return _stack(in_features, out_features, hidden, lambda before, after: [Linear(before, after), nn.SiLU()])
+    return _stack(in_features, out_features, hidden, lambda before, after: [_started(before, after), nn.SiLU()])
 
 
 class _Gated(nn.Module):
@@ -39,7 +45,7 @@ class _Gated(nn.Module):
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
-        self.both = Linear(in_features, 2 * out_features)
+        self.both = _started(in_features, 2 * out_features)
 
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.glu(self.both(x))
@@ -61,6 +67,8 @@ class Residual(nn.Module):
 @declared("nets.gated_mlp")
 def gated_mlp(in_features: int, out_features: int, hidden: Sequence[int] = (300, 300)) -> nn.Sequential:
     r"""A dense network whose hidden layers are gated: :math:`(W x + b) \odot \sigma(V x + c)`.
+
+    They start as those of :func:`mlp`.
 
     References:
         Dauphin, Fan, Auli, Grangier (2017), Language modeling with gated convolutional networks.
@@ -115,6 +123,14 @@ def _stack(
     sizes = [in_features, *hidden]
     layers = [module for before, after in pairwise(sizes) for module in layer(before, after)]
     return nn.Sequential(nn.Flatten(), *layers, Linear(sizes[-1], out_features))
+
+
+def _started(in_features: int, out_features: int) -> Linear:
+    """A layer that keeps the variance of what goes through."""
+    layer = Linear(in_features, out_features)
+    nn.init.normal_(layer.weight, 0.0, in_features**-0.5)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def _check(in_features: int, out_features: int, hidden: Sequence[int]) -> None:

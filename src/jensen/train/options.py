@@ -29,7 +29,7 @@ class TrainOptions(BaseModel):
         seed: The seed of order and noise.
         select: Whether the weights with the best validation bound are kept, rather than the last ones.
         precision: What the networks compute in; densities and the weights themselves are always fp32.
-        compiled: Whether draws and objective are compiled.
+        compiled: Whether steps are compiled.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -82,7 +82,7 @@ class Stepper:
         self.dtype = _TYPES[options.precision]
         self.forward: Callable[[Tensor, Tensor, Any], tuple[Tensor, list[str], Tensor]] = self._forward
         self.judge = self.guard.judge
-        self.compiled, self.traced = options.compiled, False
+        self.compiled, self.warm = options.compiled, False
         self.whole: Callable[[Tensor, Tensor, Tensor], Outcome] | None = None
         if options.compiled:
             mode = "reduce-overhead" if device.type == "cuda" else "default"
@@ -106,8 +106,8 @@ class Stepper:
 
     def take(self, index: Tensor, number: int, rate: float) -> Outcome:
         """Takes a step on the rows with the given numbers."""
-        if self.compiled and not self.traced:
-            self._prepare(index, number)
+        if self.compiled and not self.warm:
+            self._warm_up(index, number)
         outcome = self._take_whole(index, number, rate)
         if outcome is None:
             outcome = self._take_in_parts(index, number, rate)
@@ -116,11 +116,11 @@ class Stepper:
                 module.after_step(outcome.good)  # the only place where buffers change
         return outcome
 
-    def _prepare(self, index: Tensor, number: int) -> None:
+    def _warm_up(self, index: Tensor, number: int) -> None:
         """What torch looks up once and keeps, such as its table of divergences, it cannot look up while it compiles."""
         with torch.random.fork_rng(devices=[index.device] if index.is_cuda else []):
             self.look(index, number)
-        self.traced = True
+        self.warm = True
 
     def _take_whole(self, index: Tensor, number: int, rate: float) -> Outcome | None:
         """Takes a step in one compiled graph; None, and nothing has changed, if this model has none."""
