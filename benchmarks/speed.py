@@ -37,7 +37,7 @@ from .speed_page import write
 PEERS = ROOT / "benchmarks" / ".venv-peers" / "bin" / "python"
 PRODUCTS = ["products-fp32", "products-onednn", "products-bf16"]
 SEVERAL_SEEDS = ["jensen-bf16", "plain"]
-CONV = ["conv-jensen-fp32", "conv-jensen-bf16", "conv-plain"]
+CONV = ["conv-jensen-fp32", "conv-jensen-bf16", "conv-jensen-bf16-compiled", "conv-plain"]
 PARTS = ["dense", "conv", "scoring"]
 SCORING = ["bound-jensen", "bound-products", "bound-pythae"]
 
@@ -223,7 +223,7 @@ class Bench:
         runners = self._race(CONV, job)
         for runner in runners.values():
             runner.close()
-        return {**table(runners, len(rows), CONV[:2]), "rows": len(rows), "batch": job.batch}
+        return {**table(runners, len(rows), CONV[:3]), "rows": len(rows), "batch": job.batch}
 
     def scoring(self) -> dict[str, Any]:
         """Bounds on log p(x): how many samples of rows a second, and how much memory they need."""

@@ -38,6 +38,9 @@ CONTENDERS = {
     "products-bf16": Entry("matrix products, bf16", "products", {"how": "bf16"}),
     "conv-jensen-fp32": Entry("jensen, fp32", "ours", {"images": True}),
     "conv-jensen-bf16": Entry("jensen, bf16", "ours", {"images": True, "precision": "bf16"}),
+    "conv-jensen-bf16-compiled": Entry(
+        "jensen, bf16, compiled", "ours", {"images": True, "precision": "bf16", "compiled": True}
+    ),
     "conv-plain": Entry("plain PyTorch loop", "plain", {"images": True}),
     "bound-jensen": Entry("jensen.evaluation.bounds", "scoring"),
     "bound-products": Entry("matrix products of the decoder, fp32", "products", {"how": "decoder"}),

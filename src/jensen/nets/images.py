@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +28,50 @@ class Flat(nn.Module):
         self.parameters_per_value = parameters
 
     def forward(self, x: Tensor) -> Tensor:
-        maps = x.unflatten(1, (self.parameters_per_value, -1))
-        return torch.movedim(maps, 2, -1).flatten(1)
+        if torch.compiler.is_compiling() and x.shape[1] > 1:
+            whole: Tensor = _opaque(x, self.parameters_per_value)
+            return whole
+        return _flat(x, self.parameters_per_value)
+
+
+def _flat(x: Tensor, parameters: int) -> Tensor:
+    return torch.movedim(x.unflatten(1, (parameters, -1)), 2, -1).flatten(1)
+
+
+@torch.library.custom_op("jensen::flat", mutates_args=())
+def _opaque(x: Tensor, parameters: int) -> Tensor:
+    """The same as a whole: the compiler would read the channels where they lie, two or three numbers at a time."""
+    return _flat(x, parameters).clone(memory_format=torch.contiguous_format)
+
+
+@_opaque.register_fake
+def _(x: Tensor, parameters: int) -> Tensor:
+    return x.new_empty(len(x), x[0].numel())
+
+
+@torch.library.custom_op("jensen::unflat", mutates_args=())
+def _unflat(x: Tensor, parameters: int, size: Sequence[int]) -> Tensor:
+    """Back to maps of channels, height and width."""
+    channels, height, width = size
+    maps = x.reshape(len(x), parameters, height, width, channels // parameters)
+    return maps.movedim(-1, 2).flatten(1, 2).clone(memory_format=torch.channels_last)
+
+
+@_unflat.register_fake
+def _(x: Tensor, parameters: int, size: Sequence[int]) -> Tensor:
+    return x.new_empty(len(x), *size).to(memory_format=torch.channels_last)
+
+
+def _shapes(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
+    x, ctx.parameters = inputs
+    ctx.size = list(x.shape[1:])
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    return _unflat(gradient, ctx.parameters, ctx.size), None
+
+
+_opaque.register_autograd(_backward, setup_context=_shapes)
 
 
 def image_shape(shape: Sequence[int]) -> tuple[int, int, int]:

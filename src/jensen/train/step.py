@@ -84,6 +84,8 @@ class Stepper:
         self.judge = self.guard.judge
         self.compiled, self.warm = options.compiled, False
         self.whole: Callable[[Tensor, Tensor, Tensor], Outcome] | None = None
+        # torch compiles a function that takes gradients only where it is asked to.
+        self.tracing: AbstractContextManager[None] = torch._dynamo.config.patch(trace_autograd_ops=True)
         if options.compiled:
             mode = "reduce-overhead" if device.type == "cuda" else "default"
             self.forward = torch.compile(self._forward, dynamic=False, mode=mode)
@@ -128,7 +130,7 @@ class Stepper:
             return None
         numbers = torch.tensor(float(number)), torch.tensor(rate)  # as numbers they would be compiled in, at each step
         try:
-            with self.profile("step"), networks_in(self.conditionals, self.dtype), _gradients_in_graphs():
+            with self.profile("step"), networks_in(self.conditionals, self.dtype), self.tracing:
                 return self.whole(index, *numbers)
         except torch._dynamo.exc.TorchDynamoException:
             self.whole = None
@@ -161,9 +163,3 @@ class Stepper:
             good, divisor = self.judge(loss.detach(), norm)
             self.adam.update(gradients, rate, divisor=divisor, good=good)
         return Outcome(loss.detach(), names, sums, good)
-
-
-def _gradients_in_graphs() -> AbstractContextManager[None]:
-    """Lets torch compile a function that takes gradients, which it does where it is asked to."""
-    change: AbstractContextManager[None] = torch._dynamo.config.patch(trace_autograd_ops=True)
-    return change
