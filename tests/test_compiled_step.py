@@ -23,7 +23,7 @@ def stepper(objective, *, compiled: bool) -> train.step.Stepper:
     )
     rows = data.Rows((torch.rand(64, 6, generator=torch.Generator().manual_seed(1)) < 0.4).float())
     options = train.TrainOptions(steps=10, compiled=compiled, weight_decay=0.01)
-    return train.step.Stepper(model, objective, rows, options, torch.device("cpu"), train.Profile(on=False))
+    return train.step.Stepper(model, objective, rows, options, torch.device("cpu"), train.Profile(on=True))
 
 
 def run(stepper: train.step.Stepper, sizes: tuple[int, ...]) -> list[float]:
@@ -49,6 +49,9 @@ def test_a_step_compiled_as_one_graph_is_the_plain_one():
     compiled, plain = stepper(warmed[0], compiled=True), stepper(warmed[1], compiled=False)
     assert_as_plain(compiled, plain, sizes=(16, 16, 16))
     assert compiled.whole is not None
+    spent = compiled.profile.seconds
+    assert spent["compilation"] > spent["step"] > 0 and "forward" not in spent
+    assert "forward" in plain.profile.seconds and "compilation" not in plain.profile.seconds
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ _ADVICE = {
     "feed": "larger batches (--batch-size) spread its fixed cost over more rows",
     "forward": "smaller networks, bf16 (--precision) or compilation (--compile) shorten it",
     "backward": "smaller networks, bf16 (--precision) or compilation (--compile) shorten it",
+    "compilation": "a longer training spreads it over more steps, and --compile off does without",
     "step": "smaller networks or bf16 (--precision) shorten it, and --compile off shows what it is made of",
     "optimiser": "larger batches (--batch-size) spread it over more rows",
     "sync": "larger batches (--batch-size) leave fewer steps to wait for",

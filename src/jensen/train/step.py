@@ -83,6 +83,7 @@ class Stepper:
         self.forward: Callable[[Tensor, Tensor, Any], tuple[Tensor, list[str], Tensor]] = self._forward
         self.judge = self.guard.judge
         self.compiled, self.warm = options.compiled, False
+        self.seen: set[int] = set()  # a graph is compiled for each size of a batch
         self.whole: Callable[[Tensor, Tensor, Tensor], Outcome] | None = None
         # torch compiles a function that takes gradients only where it is asked to.
         self.tracing: AbstractContextManager[None] = torch._dynamo.config.patch(trace_autograd_ops=True)
@@ -124,13 +125,21 @@ class Stepper:
             self.look(index, number)
         self.warm = True
 
+    @contextmanager
+    def _timed(self, phase: str, index: Tensor) -> Iterator[None]:
+        """The phase of what may be compiled first."""
+        compiles = self.compiled and len(index) not in self.seen
+        with self.profile("compilation" if compiles else phase):
+            yield
+        self.seen.add(len(index))
+
     def _take_whole(self, index: Tensor, number: int, rate: float) -> Outcome | None:
         """Takes a step in one compiled graph; None, and nothing has changed, if this model has none."""
         if self.whole is None:
             return None
         numbers = torch.tensor(float(number)), torch.tensor(rate)  # as numbers they would be compiled in, at each step
         try:
-            with self.profile("step"), networks_in(self.conditionals, self.dtype), self.tracing:
+            with self._timed("step", index), networks_in(self.conditionals, self.dtype), self.tracing:
                 return self.whole(index, *numbers)
         except torch._dynamo.exc.TorchDynamoException:
             self.whole = None
@@ -150,7 +159,7 @@ class Stepper:
         phase = self.profile
         with phase("feed"):
             stored = self.rows.values[index]
-        with phase("forward"), networks_in(self.conditionals, self.dtype):
+        with self._timed("forward", index), networks_in(self.conditionals, self.dtype):
             loss, names, sums = self.forward(stored, index, torch.tensor(float(number)) if self.compiled else number)
         with phase("backward"):
             for parameter in self.parameters:
