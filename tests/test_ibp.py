@@ -3,15 +3,17 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch.distributions import Bernoulli, Independent, Normal
 
 import jensen
 from jensen import Conditional, evaluation, families, nets, objectives, posteriors, priors, testing
 from jensen.diagnose import draws_of
 from jensen.diagnose.features import dictionary, expected_frequencies, feature_frequencies, features_in_use
-from jensen.distributions import EqualMixture, Joint, closed_form_kl, detached
+from jensen.distributions import EqualMixture, Joint, Logistic, closed_form_kl, detached, relaxed_coins
 from jensen.errors import CompositionError, JensenError, OptionError
 from jensen.model import SharedVAE
 from jensen.noise import RowNoise, shared_noise
@@ -140,11 +142,54 @@ def test_every_parameter_learns(structured):
 
 def test_relaxed_features_train_and_hard_ones_are_scored():
     model = model_of(relaxed=True)
-    soft = model.draw(torch.eye(6), k=3).groups[0].z
-    assert ((soft > 0) & (soft < 1)).any()
+    odds = model.draw(torch.eye(6), k=3).groups[0].z
+    assert odds.min() < 0 and odds.max() > 1
+    strengths = torch.ones_like(odds)
+    torch.testing.assert_close(model.row_prior.unpack(torch.cat([odds, strengths], -1)), odds.sigmoid())
     objectives.ELBO()(model, torch.eye(6)).loss.backward()
     hard = model.eval().draw(torch.eye(6), k=3).groups[0].z[..., :3]
     assert ((hard == 0) | (hard == 1)).all()
+
+
+def test_a_logistic_distribution_is_that_of_scipy_far_out_too():
+    y = torch.tensor([-900.0, -30.0, -1.0, 0.0, 2.0, 40.0, 900.0])
+    for dtype in (torch.float32, torch.float64):
+        found = Logistic(torch.tensor(1.5, dtype=dtype), torch.tensor(0.7, dtype=dtype)).log_prob(y.to(dtype))
+        expected = torch.from_numpy(stats.logistic(1.5, 0.7).logpdf(y.double().numpy())).to(dtype)
+        torch.testing.assert_close(found, expected)
+    torch.manual_seed(0)
+    with_moments = Logistic(torch.tensor(-2.0), torch.tensor(3.0))
+    drawn = with_moments.sample((20_000,))
+    assert stats.kstest(drawn.numpy(), stats.logistic(-2.0, 3.0).cdf).pvalue > 1e-3
+    assert abs(float((drawn.mean() + 2.0) / (with_moments.stddev / 20_000**0.5))) < 4
+
+
+@pytest.mark.parametrize("logit", [-60.0, -9.0, 0.0, 9.0, 60.0])
+def test_the_kl_of_relaxed_coins_is_the_integral_whatever_the_logit(logit):
+    """That of coins squashed to [0, 1] in single precision is below zero for logits from 10 on."""
+    q, p = relaxed_coins(torch.tensor([logit]), 0.3), relaxed_coins(torch.tensor([-1.0]), 0.25)
+    loc, scale = logit / 0.3, 1 / 0.3
+    y = np.linspace(loc - 60 * scale, loc + 60 * scale, 400_001)
+    density, other = stats.logistic(loc, scale).logpdf(y), stats.logistic(-4.0, 4.0).logpdf(y)
+    exact = float(np.trapezoid(np.exp(density) * (density - other), y))
+    torch.manual_seed(0)
+    z = q.rsample((40_000,))
+    ratio = q.log_prob(z) - p.log_prob(z)
+    assert ratio.isfinite().all() and exact > 0
+    assert abs(float(ratio.mean()) - exact) < 4 * float(ratio.std()) / 200 + 1e-4 * exact
+
+
+def test_relaxed_features_on_one_side_only_are_refused():
+    for relaxed, temperature in ((True, None), (False, 0.25)):
+        with pytest.raises(CompositionError, match="zeros and ones, then real numbers"):
+            SharedVAE(
+                priors.IndianBuffet(3, temperature=temperature),
+                Conditional(nets.mlp(3, 6), families.Bernoulli(6)),
+                posteriors.OnSticks(nets.mlp(6, 9), families.FeatureLoadings(3, relaxed=relaxed)),
+                priors.Sticks(3, 2.0),
+                posteriors.Sticks(3, 2.0),
+                50,
+            )
 
 
 def test_the_prior_has_falling_probabilities():

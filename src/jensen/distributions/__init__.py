@@ -10,6 +10,7 @@ from .flow import ForwardFlow, InverseFlow
 from .grid import BinnedCategorical, DiscretizedLogistic, UnitGrid
 from .joint import Joint
 from .kumaraswamy import Kumaraswamy
+from .logistic import Logistic, relaxed_coins
 from .lowrank import LowRankNormal
 from .mixture import NormalMixture
 from .normal import RowwiseNormal, diagonal_normal
@@ -31,6 +32,7 @@ __all__ = [
     "InverseFlow",
     "Joint",
     "Kumaraswamy",
+    "Logistic",
     "LowRankNormal",
     "NormalMixture",
     "OneHot",
@@ -53,6 +55,7 @@ __all__ = [
     "diagonal_normal",
     "falling_logits",
     "kl_per_latent",
+    "relaxed_coins",
     "same_space",
     "space_of",
     "stick_breaking",

@@ -10,6 +10,8 @@ from torch.distributions import OneHotCategorical as TorchOneHotCategorical
 from torch.distributions import constraints
 from torch.types import _size
 
+from .logistic import Logistic
+
 __all__ = ["OneHot", "OneHotCategorical", "StraightThroughBernoulli", "StraightThroughCategorical"]
 
 
@@ -52,11 +54,6 @@ class OneHotCategorical(TorchOneHotCategorical):
         return (value * self.logits).sum(-1)
 
 
-def _uniform(shape: Size, like: Tensor) -> Tensor:
-    eps = torch.finfo(like.dtype).eps
-    return torch.rand(shape, dtype=like.dtype, device=like.device).clamp(eps, 1 - eps)
-
-
 class StraightThroughBernoulli(TorchBernoulli):
     r"""Coin flips whose samples are hard and have the gradient of a relaxed sample.
 
@@ -96,7 +93,7 @@ class StraightThroughBernoulli(TorchBernoulli):
         return value * self.logits - F.softplus(self.logits)
 
     def rsample(self, sample_shape: _size = Size()) -> Tensor:  # noqa: B008 (torch's signature)
-        noisy = self.logits + torch.logit(_uniform(self._extended_shape(sample_shape), self.logits))
+        noisy = Logistic(self.logits, torch.ones_like(self.logits), validate_args=False).rsample(sample_shape)
         soft = torch.sigmoid(noisy / self.temperature)
         return (noisy > 0).to(soft.dtype) + (soft - soft.detach())
 
@@ -134,8 +131,9 @@ class StraightThroughCategorical(OneHotCategorical):
         return StraightThroughCategorical(logits, self.temperature, relaxed=self.has_rsample, validate_args=False)
 
     def rsample(self, sample_shape: _size = Size()) -> Tensor:  # noqa: B008 (torch's signature)
-        gumbel = -torch.log(-torch.log(_uniform(self._extended_shape(sample_shape), self.logits)))
-        noisy = self.logits + gumbel
+        u = torch.rand(self._extended_shape(sample_shape), dtype=self.logits.dtype, device=self.logits.device)
+        eps = torch.finfo(u.dtype).eps
+        noisy = self.logits - torch.log(-torch.log(u.clamp(eps, 1 - eps)))
         soft = torch.softmax(noisy / self.temperature, -1)
         hard = F.one_hot(noisy.argmax(-1), noisy.shape[-1]).to(soft.dtype)
         return hard + (soft - soft.detach())

@@ -26,6 +26,8 @@ def space_of(support: Constraint) -> str:
         return "zeros and ones"
     if isinstance(support, OneHot) or support is constraints.one_hot:
         return "one-hot vectors"
+    if isinstance(support, constraints.cat):
+        return ", then ".join(dict.fromkeys(space_of(part) for part in support.cseq))
     if isinstance(support, UnitSphere):
         return "points of the unit sphere"
     return repr(support)

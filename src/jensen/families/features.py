@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, RelaxedBernoulli, constraints
+from torch.distributions import Distribution, Independent, constraints
 
 from .. import distributions
 from ..distributions import Joint, bounded_scale, diagonal_normal, unbounded_scale
@@ -63,8 +63,8 @@ class Kumaraswamy(nn.Module):
 class FeatureLoadings(nn.Module):
     r"""Features that are on or off, and strengths: :math:`\prod_t \mathrm{Bern}(z_t) \, N(a_t; \mu_t, \sigma_t^2)`.
 
-    In training the samples of z are 0 or 1 with the gradient of a relaxed sample, or that relaxed sample itself; in
-    evaluation mode they are 0 or 1, and their probability is a mass.
+    In training the samples of z are 0 or 1 with the gradient of a relaxed sample, or the log-odds of that relaxed
+    sample itself; in evaluation mode they are 0 or 1, and their probability is a mass.
 
     References:
         Singh, Ling, Doshi-Velez (2017), Structured variational autoencoders for the beta-Bernoulli process. Maddison,
@@ -74,8 +74,8 @@ class FeatureLoadings(nn.Module):
         features: The number of features T.
         loadings: Whether there are such strengths.
         temperature: The temperature of the relaxation.
-        relaxed: Whether training sees the relaxed samples themselves and their density; its bound is then one of
-            another model.
+        relaxed: Whether training sees the relaxed samples themselves, as log-odds, and their density; its bound is
+            then one of another model. The prior must be relaxed as well.
 
     Raises:
         OptionError: If an argument is out of range.
@@ -101,8 +101,9 @@ class FeatureLoadings(nn.Module):
 
     @property
     def support(self) -> constraints.Constraint:
-        """Zeros and ones, then real numbers."""
-        parts = [constraints.boolean, constraints.real][: 1 + self.loadings]
+        """Zeros and ones, or log-odds, then real numbers."""
+        features = constraints.real if self._soft else constraints.boolean
+        parts = [features, constraints.real][: 1 + self.loadings]
         joined: constraints.Constraint = constraints.cat(parts, -1, [self.features] * len(parts))
         return joined
 
@@ -112,11 +113,13 @@ class FeatureLoadings(nn.Module):
             parts.append(diagonal_normal(loc, bounded_scale(raw_scale), 1))
         return Joint(parts, validate_args=False)
 
+    @property
+    def _soft(self) -> bool:
+        return self.relaxed and self.training
+
     def _coins(self, logits: Tensor) -> Distribution:
-        if self.relaxed and self.training:
-            temperature = logits.new_tensor(self.temperature)
-            soft = RelaxedBernoulli(temperature, logits=logits, validate_args=False)
-            return Independent(soft, 1, validate_args=False)
+        if self._soft:
+            return distributions.relaxed_coins(logits, self.temperature)
         hard = distributions.StraightThroughBernoulli(
             logits, self.temperature, relaxed=self.training, validate_args=False
         )

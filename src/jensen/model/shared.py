@@ -13,6 +13,7 @@ from ..errors import OptionError
 from ..noise import seeded, shared_noise
 from ..roles import Draw, Evidence, Given, Group, Likelihood, Posterior, Prior, Shared
 from ..spec import declared
+from .latents import check_latents
 
 __all__ = ["SharedVAE"]
 
@@ -52,6 +53,8 @@ class SharedVAE(nn.Module):
 
     Raises:
         OptionError: If a role is filled by something that is not a module, or there are no rows.
+        CompositionError: If prior and encoder are over different spaces.
+        ShapeError: If they are over different numbers of latents.
 
     Example:
         >>> from jensen import Conditional, families, nets, posteriors, priors
@@ -92,6 +95,7 @@ class SharedVAE(nn.Module):
         self.likelihood, self.encoder, self.row_prior = likelihood, encoder, prior
         self.shared_prior, self.shared_posterior = shared_prior, shared_posterior
         self.rows = rows
+        check_latents(self.prior(), encoder)
 
     @property
     def latent_size(self) -> int:

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution
 
-from ..distributions import same_space, space_of
-from ..errors import CompositionError, OptionError, ShapeError
+from ..errors import OptionError, ShapeError
 from ..roles import Draw, Evidence, Given, Group, Likelihood, Posterior, Prior
 from ..spec import declared
+from .latents import check_latents
 
 __all__ = ["VAE"]
 
@@ -59,32 +59,11 @@ class VAE(nn.Module):
         self.prior = prior
         self.likelihood = likelihood
         self.posterior = posterior
-        self._check_latents()
+        # A conditioned prior has no p(z) without a condition, but says where it is.
+        check_latents(prior if getattr(prior, "conditions", 0) else prior(), posterior)
         bind = getattr(posterior, "bind", None)
         if bind is not None:
             bind(self)
-
-    def _check_latents(self) -> None:
-        """Compares the spaces of prior and posterior, where both say theirs."""
-        family = getattr(self.posterior, "family", self.posterior)
-        shape, support = getattr(family, "event_shape", None), getattr(family, "support", None)
-        if shape is None or support is None:
-            return
-        # A conditioned prior has no p(z) without a condition, but says where it is.
-        prior: Any = self.prior if getattr(self.prior, "conditions", 0) else self.prior()
-        wanted: constraints.Constraint | None = prior.support
-        if wanted is not None and not same_space(wanted, support):
-            raise CompositionError(
-                f"the prior is over {space_of(wanted)}, the posterior over {space_of(support)}: where q(z|x) > 0 the "
-                "prior has no density, and the KL between them is infinite. Give both the same space, for instance by "
-                "posteriors.Amortized(net, like=prior)."
-            )
-        latent = tuple(prior.event_shape)
-        if tuple(shape) != latent:
-            raise ShapeError(
-                f"the prior is over latents of shape {latent}, the posterior over {tuple(shape)}; "
-                "give both the same number of latents."
-            )
 
     @property
     def latent_size(self) -> int:

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli as TorchBernoulli
-from torch.distributions import Beta, Distribution, Independent, RelaxedBernoulli
+from torch.distributions import Beta, Distribution, Independent
 
-from ..distributions import Joint, diagonal_normal, falling_logits, stick_breaking
+from ..distributions import Joint, diagonal_normal, falling_logits, relaxed_coins, stick_breaking
 from ..errors import OptionError
 from ..roles import Given
 from ..spec import declared
@@ -103,7 +103,8 @@ class IndianBuffet(nn.Module):
         features: The number of features T at which the process is cut off.
         alpha: The concentration α, the expected number of features that are on.
         loadings: Whether each feature has a strength :math:`a_t`; otherwise the likelihood sees z.
-        temperature: In training, the temperature of relaxed features; None for features that are 0 or 1.
+        temperature: In training, the temperature of relaxed features, of which z then holds the log-odds; None for
+            features that are 0 or 1.
 
     Raises:
         OptionError: If an argument is out of range.
@@ -136,12 +137,11 @@ class IndianBuffet(nn.Module):
 
     def _coins(self, logits: Tensor) -> Distribution:
         if self.training and self.temperature is not None:
-            soft = RelaxedBernoulli(logits.new_tensor(self.temperature), logits=logits, validate_args=False)
-            return Independent(soft, 1, validate_args=False)
+            return relaxed_coins(logits, self.temperature)
         return Independent(TorchBernoulli(logits=logits, validate_args=False), 1, validate_args=False)
 
     def unpack(self, z: Tensor) -> Tensor:
         """What the likelihood takes: features times their strengths, shape (K, B, T)."""
-        if not self.loadings:
-            return z
-        return z[..., : self.features] * z[..., self.features :]
+        soft = self.training and self.temperature is not None
+        features = z[..., : self.features].sigmoid() if soft else z[..., : self.features]
+        return features * z[..., self.features :] if self.loadings else features
