@@ -1,6 +1,6 @@
 """Stick-breaking and Gaussian autoencoders on MNIST beside what was published: likelihoods, and neighbours of codes.
 
-Run with: python -m benchmarks.stick_breaking [--quick] [--epochs 200]
+Run with: python -m benchmarks.stick_breaking [--quick] [--epochs 60]
 """
 
 from __future__ import annotations
@@ -55,7 +55,10 @@ def neighbour_errors(model: Any, known: tuple[Tensor, Any], asked: tuple[Tensor,
 
 
 def measure(name: str, epochs: float, samples: int, seed: int, most: int | None) -> dict[str, Any]:
-    """One fit: one layer of 500 units, 50 latents, Adam, batches of 100, static binarisation."""
+    """One fit: one layer of 500 units, 50 latents, Adam, batches of 100, static binarisation, as published.
+
+    Published is a constant rate of 3e-4 for as long as it takes.
+    """
     source = data.open_source("mnist")
     splits = data.prepare(source, binarisation="static", seed=0)
     x, valid, test = (splits.frozen(split)[:most] for split in ("train", "valid", "test"))
@@ -70,8 +73,7 @@ def measure(name: str, epochs: float, samples: int, seed: int, most: int | None)
         steps=steps,
         valid=valid,
         batch_size=100,
-        learning_rate=3e-4,
-        decay=False,
+        learning_rate=2e-3,
         validate_every=max(1, steps // 40),
         seed=seed,
     )
@@ -90,7 +92,7 @@ def measure(name: str, epochs: float, samples: int, seed: int, most: int | None)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=float, default=200)
+    parser.add_argument("--epochs", type=float, default=60)
     parser.add_argument("--samples", type=int, default=100, help="as published")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="a few steps on a few rows, nothing written")
@@ -117,8 +119,8 @@ def main() -> None:
         lines.append(line)
     header = ["model", "seconds", f"−log p(x) ≤, K={samples}", "published", "k-NN, samples", "k-NN, means", "published"]
     about = (
-        f"MNIST, binarised once; one layer of 500 units, 50 latents, {options.epochs:g} epochs; nats/example on "
-        "test rows. The errors of nearest "
+        f"MNIST, binarised once; one layer of 500 units, 50 latents, {options.epochs:g} epochs of batches of 100, Adam "
+        "with a rate that falls from 2e-3; nats/example on test rows. The errors of nearest "
         "neighbours, in percent for 3, 5 and 10 of them, are those of codes as the decoder sees them."
     )
     command = "python -m benchmarks.stick_breaking"

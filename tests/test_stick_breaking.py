@@ -11,11 +11,34 @@ from torch.distributions import Beta, kl_divergence
 
 from jensen import VAE, Conditional, evaluation, families, nets, objectives, priors, testing
 from jensen.distributions import Kumaraswamy, closed_form_kl, falling_logits, stick_breaking
-from jensen.errors import OptionError
+from jensen.errors import OptionError, ShapeError
 from jensen.noise import RowNoise
 
 PAIRS = [(0.1, 0.5), (0.3, 4.0), (1.0, 1.0), (2.0, 0.7), (5.0, 30.0), (40.0, 2.0), (300.0, 1e4)]
 every_pair = pytest.mark.parametrize(("a", "b"), PAIRS)
+
+
+def test_the_moments_of_pieces_are_those_of_draws():
+    prior = priors.StickBreaking(4, alpha=3.0).double()
+    torch.manual_seed(0)
+    pieces = prior.unpack(prior().sample((40_000,)))
+    mean, spread = prior.moments()
+    assert mean.shape == spread.shape == (5,)
+    assert (((pieces.mean(0) - mean) / (spread / 200)).abs() < 4).all()
+    squares = (pieces - mean).square()
+    assert (((squares.mean(0) - spread.square()) / (squares.std(0) / 200)).abs() < 4).all()
+    torch.testing.assert_close(prior.moments()[0].sum(), torch.tensor(1.0, dtype=torch.float64))
+
+
+def test_a_network_sees_standardised_inputs():
+    x, mean, scale = torch.randn(6, 3), torch.tensor([1.0, -2.0, 0.0]), torch.tensor([2.0, 0.5, 1e-3])
+    net = nets.mlp(3, 2)
+    torch.testing.assert_close(nets.Standardised(net, mean, scale)(mean + scale * x), net(x), rtol=1e-3, atol=1e-4)
+    with pytest.raises(ShapeError, match="an entry for each input"):
+        nets.Standardised(net, mean, torch.ones(2))
+    for bad in (0.0, math.inf):
+        with pytest.raises(OptionError, match="positive and finite"):
+            nets.Standardised(net, mean, torch.tensor([1.0, bad, 1.0]))
 
 
 def q_of(a, b, dtype=torch.float64, **options):

@@ -11,6 +11,7 @@ from .mlp import gated_mlp, mlp, residual_mlp
 from .pixelcnn import GatedPixelCNN
 from .row_lstm import RowLSTM
 from .sequence import LSTMDecoder, LSTMEncoder
+from .standardised import Standardised
 
 __all__ = [
     "CausalTransformer",
@@ -21,6 +22,7 @@ __all__ = [
     "LSTMEncoder",
     "Linear",
     "ResidualUpdate",
+    "Standardised",
     "conv_decoder",
     "conv_encoder",
     "gated_mlp",

@@ -81,6 +81,20 @@ class StickBreaking(Sticks):
     def __init__(self, size: int, alpha: float = 5.0) -> None:
         super().__init__(size, 1.0, alpha)
 
+    def moments(self) -> tuple[Tensor, Tensor]:
+        r"""The means and standard deviations of the pieces, each of shape (T + 1,), by
+
+        .. math:: E[v_t^m] = \frac{m!\, \Gamma(\alpha + 1)}{\Gamma(\alpha + 1 + m)}, \quad
+                  E[(1 - v_t)^m] = \frac{\alpha}{\alpha + m}
+        """
+        alpha = self.concentrations[1].double()
+        mean = stick_breaking(1 / (alpha + 1))
+        rest = (alpha / (alpha + 2)).cumprod(0)
+        first = 2 / ((alpha + 1) * (alpha + 2))
+        square = torch.cat([first * torch.cat([torch.ones_like(rest[:1]), rest[:-1]]), rest[-1:]])
+        spread = (square - mean.square()).clamp(min=0).sqrt()
+        return mean.to(self.concentrations), spread.to(self.concentrations)
+
     def unpack(self, v: Tensor) -> Tensor:
         """The pieces of the stick, shape (K, B, T + 1)."""
         return stick_breaking(v)

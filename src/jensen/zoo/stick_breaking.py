@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 
-from .. import families, priors
+from .. import families, nets, priors
 from ..conditional import Conditional
 from ..model import VAE
 from .entry import Built, Context
 from .pieces import elbo, latent_count, likelihood_family, networks_for
 
 __all__ = ["build"]
+
+_LEAST = 0.1
+"""The least spread by which pieces are divided, as a share of the largest: late pieces are hardly ever long."""
 
 
 def build(context: Context) -> Built:
@@ -31,6 +34,8 @@ def build(context: Context) -> Built:
     pieces = families.Kumaraswamy(sticks, options.kl_terms)
     posterior = Conditional(networks.encoder(2 * sticks), pieces, event_dims=len(context.schema.event_shape))
     outputs = sum(math.prod(shape) for shape in family.parameter_shapes)
-    likelihood = Conditional(networks.decoder(sticks + 1, outputs), family)
     prior = priors.StickBreaking(sticks, options.alpha)
+    mean, spread = prior.moments()
+    decoder = nets.Standardised(networks.decoder(sticks + 1, outputs), mean, spread.clamp(min=_LEAST * spread.max()))
+    likelihood = Conditional(decoder, family)
     return Built(VAE(prior, likelihood, posterior), elbo(context), compiles=False)
