@@ -16,6 +16,7 @@ from .pieces import latent_count, likelihood_family, networks_for
 __all__ = ["build"]
 
 _PUBLISHED_TERMS = 10
+_SOFT_TEMPERATURE = 0.3
 _FALLING, _TIMES = 0.92, 3  # the share of the steps, and how often
 
 
@@ -38,10 +39,14 @@ def build(context: Context) -> Built:
     )
     kind = "on the sticks" if options.structured else "apart from the sticks (mean field)"
     relaxed = options.relaxation == "relaxed"
-    context.chose("posterior", f"features {kind}, {options.relaxation}", "of this model", "--structured, --relaxation")
-    codes = families.FeatureLoadings(
-        features, loadings=options.loadings, temperature=options.temperature, relaxed=relaxed
+    temperature = options.temperature or (_SOFT_TEMPERATURE if relaxed else 1.0)
+    context.chose(
+        "posterior",
+        f"features {kind}, {options.relaxation} at temperature {temperature:g}",
+        "of this model",
+        "--structured, --relaxation, --temperature",
     )
+    codes = families.FeatureLoadings(features, loadings=options.loadings, temperature=temperature, relaxed=relaxed)
     encoder = posteriors.OnSticks if options.structured else Conditional
     net = networks.encoder(sum(math.prod(shape) for shape in codes.parameter_shapes))
     prior_temperature = options.prior_temperature if relaxed else None

@@ -56,7 +56,9 @@ class IBPOptions(DenseOptions, LikelihoodOptions):
         description="What training sees: features that are 0 or 1 with the gradient of relaxed ones, or those, as "
         "published, whose bound is that of another model.",
     )
-    temperature: Positive = Field(default=0.3, description="The temperature of the relaxation.")
+    temperature: Positive | None = Field(
+        default=None, description="The temperature of the relaxation; by default 1, or 0.3 for relaxed features."
+    )
     prior_temperature: Positive = Field(default=0.25, description="That of the prior of relaxed features.")
     k: Samples = 1
     start_beta: Positive = Field(
