@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 import time
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import Independent, Normal
+from torch.types import _size
 
 from benchmarks.record import ROOT, record, recorded, write_table
 from benchmarks.side_by_side import side_by_side
@@ -31,7 +32,8 @@ from jensen import (
     zoo,
 )
 from jensen.diagnose.features import dictionary, feature_frequencies, features_in_use
-from jensen.distributions import closed_form_kl
+from jensen.distributions import Joint, closed_form_kl
+from jensen.evaluation import evaluation_mode
 from jensen.initialise import start_at_marginal
 from jensen.model import SharedVAE
 from jensen.noise import seeded
@@ -41,6 +43,8 @@ FEATURES, SIZE, NOISE, ROWS, TRAIN = 5, 64, 0.1, 1250, 1000
 LEAST_CORRELATION = 0.95
 TEMPERATURE = 1.0  # colder ones leave most starts with a feature that others describe between them
 PUBLISHED = {"structured": -86.5, "mean field": -96.4}
+NARROW = ", narrow noise"
+KINDS = ("structured", f"structured{NARROW}", "mean field")
 
 
 def known_features(seed: int) -> tuple[Tensor, Tensor]:
@@ -125,36 +129,62 @@ def matched(true: Tensor, found: Tensor) -> list[float]:
 
 @torch.no_grad()
 def published_estimator(model: Any, x: Tensor, draws: int = 32, batch: int = 500) -> float:
-    """The bound as published: relaxed features in prior and posterior, ten terms of the sticks' KL, a normal KL.
+    """The bound as published: the KL of the strengths by its formula, that of the sticks by ten terms of a series.
 
-    Their log-mean-exp is over sums of a whole data set, which leaves the mean of the largest, in effect an ELBO; here
-    it is the mean.
+    Their log-mean-exp is over sums of a whole data set, which leaves the largest, in effect an ELBO; here it is the
+    mean. Their sticks are drawn anew for each row as well.
     """
-    model.train()
     total = 0.0
-    try:
-        with seeded(0, "published"):
-            for start in range(0, len(x), batch):
-                rows = x[start : start + batch]
-                draw = model.draw(rows, k=draws)
-                value = draw.log_likelihood.mean(0)
-                for group in draw.groups:
-                    kl = closed_form_kl(group.posterior, group.prior)
-                    value = value - ((group.log_posterior - group.log_prior).mean(0) if kl is None else kl)
-                total += float(value.double().sum())
-            sticks = draw.shared[0]
-            kl = closed_form_kl(sticks.posterior, sticks.prior)
-            return total / len(x) - (math.nan if kl is None else float(kl)) / model.rows
-    finally:
-        model.eval()
+    with evaluation_mode(model), seeded(0, "published"):
+        for start in range(0, len(x), batch):
+            draw = model.draw(x[start : start + batch], k=draws)
+            group: Any = draw.groups[0]
+            features = group.z[..., : group.posterior.sizes[0]]
+            (coins, strengths), (fair, normal) = group.posterior.parts, group.prior.parts
+            value = draw.log_likelihood - coins.log_prob(features) + fair.log_prob(features)
+            kl = closed_form_kl(strengths, normal)
+            assert kl is not None
+            total += float((value - kl).mean(0).double().sum())
+        sticks = closed_form_kl(model.shared_posterior(), model.shared_prior())
+        assert sticks is not None
+        return (total - float(sticks)) / len(x)
+
+
+class Narrow(Normal):
+    """A normal whose noise has the square of its scale, as the published code draws it; its density and KL do not know.
+
+    There the network predicts a log-variance, whose exponential is the variance in the KL and the scale in the draws
+    (rachtsingh/ibp_vae, issue 3). What comes of it is not a bound.
+    """
+
+    def rsample(self, sample_shape: _size = torch.Size()) -> Tensor:  # noqa: B008 (torch's signature)
+        noise = torch.randn(self._extended_shape(sample_shape), dtype=self.loc.dtype, device=self.loc.device)
+        drawn: Tensor = self.loc + self.scale.square() * noise
+        return drawn
+
+    def sample(self, sample_shape: _size = torch.Size()) -> Tensor:  # noqa: B008 (torch's signature)
+        return self.rsample(sample_shape).detach()
+
+
+class NarrowLoadings(families.FeatureLoadings):
+    """Features whose strengths are drawn with narrow noise."""
+
+    def forward(self, logits: Tensor, loc: Tensor | None = None, raw_scale: Tensor | None = None) -> Joint:
+        found = super().forward(logits, loc, raw_scale)
+        normal: Any = found.parts[1]
+        narrow = Narrow(normal.base_dist.loc, normal.base_dist.scale, validate_args=False)
+        return Joint([found.parts[0], Independent(narrow, 1, validate_args=False)], validate_args=False)
 
 
 def mnist(kind: str, epochs: float, samples: int, seed: int, most: int | None) -> dict[str, Any]:
     """Static MNIST with the published recipe: 100 features, α = 10, 500 hidden units, Adam 1e-3, batches of 128."""
     splits = data.prepare(data.open_source("mnist-static"), seed=0)
     x, valid, test = (splits.frozen(name)[:most] for name in ("train", "valid", "test"))
-    options: dict[str, Any] = {"structured": kind == "structured", "relaxation": "relaxed", "seed": seed}
+    options: dict[str, Any] = {"structured": kind != "mean field", "relaxation": "relaxed", "seed": seed}
     built = zoo.build("ibp-vae", splits.schema, rows=len(x), hidden=(500,), latents=100, alpha=10.0, **options)
+    family: Any = built.model.encoder.family
+    if kind.endswith(NARROW):
+        built.model.encoder.family = NarrowLoadings(family.features, temperature=family.temperature, relaxed=True)
     start_at_marginal(built.model.likelihood, x)
     steps = max(20, round(epochs * len(x) / 128))
     started = time.perf_counter()
@@ -163,7 +193,7 @@ def mnist(kind: str, epochs: float, samples: int, seed: int, most: int | None) -
         built.objective(steps)[0],
         x,
         steps=steps,
-        valid=valid[:1000],
+        valid=valid[::10],
         batch_size=128,
         decay=False,
         validate_every=max(1, steps // 20),
@@ -174,23 +204,35 @@ def mnist(kind: str, epochs: float, samples: int, seed: int, most: int | None) -
     frequencies = feature_frequencies(built.model, test)
     learned = dictionary(built.model).numpy()[:64]
     if most is None:
-        pictures.grid(
-            ROOT / "docs" / "pictures" / f"ibp-{kind.replace(' ', '-')}.png", learned, "features", (-1.0, 1.0)
-        )
-    scores = evaluation.bounds(built.model, test, k=samples)
+        pictures.grid(ROOT / "docs" / "pictures" / picture(kind), learned, "features", (-1.0, 1.0))
+    # Of narrow noise the densities say nothing, so that there is no bound.
+    scores = None if kind.endswith(NARROW) else evaluation.bounds(built.model, test, k=samples)
     return {
         "model": kind,
         "epochs": epochs,
         "seconds": seconds,
         "published_estimator": published_estimator(built.model, test),
-        "elbo": mean_and_se(scores.elbo),
-        "log_likelihood": mean_and_se(scores.log_likelihood),
+        "elbo": scores and mean_and_se(scores.elbo),
+        "log_likelihood": scores and mean_and_se(scores.log_likelihood),
         "k": samples,
         "features": len(features_in_use(built.model, test)),
         "inside_the_band": frequencies.inside,
         "frequencies": frequencies.found.tolist(),
         "band": [frequencies.low.tolist(), frequencies.high.tolist()],
     }
+
+
+def picture(kind: str) -> str:
+    """The file name of a kind's features."""
+    return f"ibp-{kind.replace(', ', '-').replace(' ', '-')}.png"
+
+
+ABOUT_NARROW = """
+
+The code behind the published numbers (rachtsingh/ibp_vae) lets a network predict a log-variance and takes its
+exponential as the variance in the KL, but as the standard deviation in the draws: narrower noise than is paid for, so
+that what it adds up is no bound. The line "narrow noise" trains the same model with that, all else being equal; how
+much higher it is than the line above is what the fault is worth here."""
 
 
 def main() -> None:
@@ -211,7 +253,7 @@ def main() -> None:
             print(row, flush=True)
     if "mnist-static" in options.data:
         short = (0.5, 10, 0, 500) if options.quick else (options.epochs, options.samples, 0, None)
-        found["mnist-static"] = list(side_by_side(mnist, [(kind, *short) for kind in PUBLISHED]))
+        found["mnist-static"] = list(side_by_side(mnist, [(kind, *short) for kind in KINDS]))
         for row in found["mnist-static"]:
             print({name: value for name, value in row.items() if name not in ("frequencies", "band")}, flush=True)
     if not options.quick:
@@ -225,19 +267,21 @@ def _write(found: dict[str, Any]) -> None:
         for row in found.get("synthetic", [])
     ]
     for row in found.get("mnist-static", []):
-        bounds = [f"{mean:.2f} ± {se:.2f}" for mean, se in (row["elbo"], row["log_likelihood"])]
-        numbers = [f"{row['published_estimator']:.2f}", f"{PUBLISHED[row['model']]:.1f}", *bounds]
+        bounds = [f"{pair[0]:.2f} ± {pair[1]:.2f}" if pair else "none" for pair in (row["elbo"], row["log_likelihood"])]
+        published = PUBLISHED[row["model"].removesuffix(NARROW)]
+        numbers = [f"{row['published_estimator']:.2f}", f"{published:.1f}", *bounds]
         epochs, inside = f"{row['epochs']:g}", f"{row['inside_the_band']:.0%}"
         lines.append([f"mnist-static, {row['model']}", "0", "", str(row["features"]), epochs, inside, *numbers])
     header = ["data", "seed", "least correlation", "features", "epochs", "in the band"]
     header += ["their estimator", "published", "ELBO", "log p(x) ≥"]
     about = (
-        "Nats/example on test rows. Their estimator has relaxed features and ten terms of a series; the others have "
-        "features that are 0 or 1, sticks drawn anew for each sample, and nothing left out. In the band: the share of "
-        "features whose frequency lies in the 95 % band of the Indian buffet process, the most frequent first."
+        "Nats/example on test rows. Of MNIST, training sees relaxed features, as published, and evaluation features "
+        "that are 0 or 1. Their estimator has ten terms of a series for the sticks, divided by the test rows; the "
+        "others leave nothing out. In the band: the share of features whose frequency lies in the 95 % band of the "
+        "Indian buffet process, the most frequent first."
     )
     if "mnist-static" in found:
-        about += "".join(f"\n\n![{kind}](pictures/ibp-{kind.replace(' ', '-')}.png)" for kind in PUBLISHED)
+        about += ABOUT_NARROW + "".join(f"\n\n{kind}:\n\n![{kind}](pictures/{picture(kind)})" for kind in KINDS)
     write_table("ibp", "The Indian buffet process", about, header, lines, "python -m benchmarks.ibp")
 
 

@@ -16,7 +16,7 @@ from .pieces import latent_count, likelihood_family, networks_for
 __all__ = ["build"]
 
 _PUBLISHED_TERMS = 10
-_SOFT_TEMPERATURE = 0.3
+_PUBLISHED_TEMPERATURE = 0.3
 _FALLING, _TIMES = 0.92, 3  # the share of the steps, and how often
 
 
@@ -39,7 +39,7 @@ def build(context: Context) -> Built:
     )
     kind = "on the sticks" if options.structured else "apart from the sticks (mean field)"
     relaxed = options.relaxation == "relaxed"
-    temperature = options.temperature or (_SOFT_TEMPERATURE if relaxed else 1.0)
+    temperature = options.temperature or (_PUBLISHED_TEMPERATURE if relaxed else 1.0)
     context.chose(
         "posterior",
         f"features {kind}, {options.relaxation} at temperature {temperature:g}",
