@@ -305,6 +305,19 @@ def test_a_dictionary_is_the_matrix_of_an_affine_decoder_and_features_in_use_tel
     assert found.found[0] > 0.99 and found.found[2] < 0.01 and 0 <= found.inside <= 1
 
 
+def test_a_feature_that_is_always_on_is_in_use_where_its_strength_tells_rows_apart():
+    model = model_of()
+    first, last = model.encoder.net[1], model.encoder.net[-1]
+    with torch.no_grad():
+        first.weight.zero_()
+        first.weight[0, 0] = 5.0
+        last.weight.zero_()
+        last.bias.zero_()
+        last.bias[:3] = torch.tensor([30.0, -30.0, 30.0])
+        last.weight[3:5, 0] = 1.0  # the strengths of the first two; the second is never on
+    assert features_in_use(model, torch.eye(6)).tolist() == [0]
+
+
 def test_a_model_without_features_is_told_so():
     with pytest.raises(JensenError, match="no features"):
         features_in_use(testing.LinearGaussian(torch.eye(3)[:, :2], noise=0.5).model, torch.zeros(2, 3).double())

@@ -15,6 +15,7 @@ from ..noise import seeded
 __all__ = ["Frequencies", "dictionary", "expected_frequencies", "feature_frequencies", "features_in_use"]
 
 _IN_USE = 0.02
+_ACTIVE = 0.01
 
 
 @dataclass(frozen=True)
@@ -49,24 +50,30 @@ def _prior(model: Any) -> Any:
     return prior
 
 
-def _probabilities(model: Any, x: Tensor) -> Tensor:
-    """The posterior probability that each feature of each row is on, at the mean of the sticks, shape (N, T)."""
+def _means(model: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The posterior probability that each feature of each row is on, and the mean of its strength, each (N, T).
+
+    Both are at the mean of the sticks; without strengths the second has no columns.
+    """
     prior = _prior(model)
     check_data(model, x)
 
-    def on(rows: Tensor) -> Tensor:
-        probabilities: Tensor = model.embed(rows.to(device_of(model)))[:, : prior.features].double().cpu()
-        return probabilities
+    def embedded(rows: Tensor) -> Tensor:
+        means: Tensor = model.embed(rows.to(device_of(model))).double().cpu()
+        return means
 
     with evaluation_mode(model):
-        return in_chunks(on, x).clone()
+        means = in_chunks(embedded, x).clone()
+    return means[:, : prior.features], means[:, prior.features :]
 
 
 def features_in_use(model: Any, x: Tensor) -> Tensor:
     r"""The numbers of the features that tell rows apart: on in at least 2 % of them and off in at least 2 %.
 
     A feature is on where its posterior probability is above one half. One that is on in every row is a constant, as the
-    decoder has another in its bias, and says nothing about a row.
+    decoder has another in its bias, and says nothing about a row, unless its strength does: of features with strengths
+    those count too that are on in at least 2 % of the rows, where the posterior mean of the strength has a variance
+    above 0.01 over these rows (Burda et al. 2016).
 
     Arguments:
         model: A model with an Indian buffet process as prior.
@@ -78,8 +85,15 @@ def features_in_use(model: Any, x: Tensor) -> Tensor:
     Raises:
         JensenError: If the model has no such features.
     """
-    share = (_probabilities(model, x) > 0.5).double().mean(0)
-    return ((share >= _IN_USE) & (share <= 1 - _IN_USE)).nonzero()[:, 0]
+    probabilities, strengths = _means(model, x)
+    on = (probabilities > 0.5).double()
+    share = on.mean(0)
+    telling = share <= 1 - _IN_USE
+    if strengths.shape[1]:
+        weight = on / on.sum(0).clamp(min=1)
+        mean = (weight * strengths).sum(0)
+        telling = telling | ((weight * (strengths - mean).square()).sum(0) > _ACTIVE)
+    return ((share >= _IN_USE) & telling).nonzero()[:, 0]
 
 
 def feature_frequencies(model: Any, x: Tensor) -> Frequencies:
@@ -93,7 +107,7 @@ def feature_frequencies(model: Any, x: Tensor) -> Frequencies:
         JensenError: If the model has no such features.
     """
     prior = _prior(model)
-    found = _probabilities(model, x).mean(0).sort(descending=True).values
+    found = _means(model, x)[0].mean(0).sort(descending=True).values
     return Frequencies(found, *expected_frequencies(prior.alpha, len(x), prior.features))
 
 
