@@ -190,7 +190,8 @@ def options_table(fields: dict[str, Any]) -> list[str]:
         choices = [str(choice) for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
         text = f"{field.description} One of {', '.join(choices)}." if choices else field.description
         default = "from the data" if field.default is None else {"True": "on", "False": "off"}.get(str(field.default))
-        lines.append(f"| `--{name.replace('_', '-')}` | {default or field.default} | {cell(text)} |")
+        negative = "no-" if field.default is True else ""
+        lines.append(f"| `--{negative}{name.replace('_', '-')}` | {default or field.default} | {cell(text)} |")
     return lines
 
 

@@ -100,6 +100,15 @@ def test_help_shows_the_options_of_that_model_only(cli):
     assert code == 0 and "--weight" in wae and "--free-bits" not in wae
 
 
+def test_what_is_on_by_default_can_be_turned_off(cli, tmp_path):
+    code, text, _ = cli("fit", "--model", "ibp-vae", "--help")
+    assert code == 0 and "--no-loadings" in text and "--no-sampled-kl" not in text
+    short = ("--steps", "2", "--samples", "2", "--hidden", "8", "--latents", "5")
+    code, _, error = cli("fit", "digits", "--model", "ibp-vae", "--no-loadings", *short, "--out", str(tmp_path / "run"))
+    assert code == 0, error
+    assert jensen.load(tmp_path / "run").embed(jensen.load(tmp_path / "run").sample(3)).shape == (3, 5)
+
+
 def test_an_option_of_another_model_is_refused(cli):
     code, _, error = cli("fit", "digits", "--model", "wae-mmd", "--beta", "2")
     assert code == 2 and "--beta" in error

@@ -123,7 +123,9 @@ def _annotation(name: str, field: FieldInfo) -> Any:
     if name in _TEXTS:
         return Annotated[str | None, text]
     if kind is bool:
-        return Annotated[bool | None, Parameter(help=field.description, negative=())]
+        # What is on unless it is asked otherwise has a --no-NAME.
+        negative = None if field.default is True else ()
+        return Annotated[bool | None, Parameter(help=field.description, negative=negative)]
     if kind is int:
         return Annotated[Whole | None, text]
     return Annotated[kind | None, text]
