@@ -182,6 +182,11 @@ def is_peculiar(name: str, option: str) -> bool:
     return owner is not FitOptions and sum(owner in each.values() for each in owners().values()) <= 2
 
 
+def flag(option: str, field: Any) -> str:
+    """What is written on the command line to set an option, or to turn off one that is on."""
+    return f"--{'no-' if field.default is True else ''}{option.replace('_', '-')}"
+
+
 def options_table(fields: dict[str, Any]) -> list[str]:
     """Options with their defaults and what they mean, as lines of a table."""
     lines = ["| option | default | what it is |", "|---|---|---|"]
@@ -190,8 +195,7 @@ def options_table(fields: dict[str, Any]) -> list[str]:
         choices = [str(choice) for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
         text = f"{field.description} One of {', '.join(choices)}." if choices else field.description
         default = "from the data" if field.default is None else {"True": "on", "False": "off"}.get(str(field.default))
-        negative = "no-" if field.default is True else ""
-        lines.append(f"| `--{negative}{name.replace('_', '-')}` | {default or field.default} | {cell(text)} |")
+        lines.append(f"| `{flag(name, field)}` | {default or field.default} | {cell(text)} |")
     return lines
 
 

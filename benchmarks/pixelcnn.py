@@ -41,7 +41,7 @@ def measure(data: str, name: str, length: dict[str, Any], pictures: Path | None)
         run = jensen.fit(data, model=name.split()[0], out=Path(folder) / "run", **options)
         if pictures:
             pictures.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(run.path / "samples.png", pictures / f"pixels-{name.replace(' ', '-')}.png")
+            shutil.copyfile(run.path / "samples.png", pictures / picture(name))
         test = run.result["test"]
         row = {"data": data, "model": name, "options": options, "steps": run.step, "seconds": run.result["seconds"]}
         return {**row, "log_likelihood": test["log_likelihood"], "kl": run.result["kl"]}
@@ -71,6 +71,11 @@ def main() -> None:
         write(rows)
 
 
+def picture(name: str) -> str:
+    """The file name of a model's samples."""
+    return f"pixels-{name.replace(' ', '-')}.png"
+
+
 def write(rows: list[dict[str, Any]]) -> None:
     signs = {"exact": "=", "lower": "≥"}
     table = [
@@ -90,8 +95,9 @@ def write(rows: list[dict[str, Any]]) -> None:
     about = (
         "Static MNIST, test rows, nats per example; models were trained at the same time, with one thread each. The "
         "log-likelihood of pixelcnn is exact (=), that of models with latents a bound (≥). Published rows trained for "
-        "far longer.\n\n![samples of pixelcnn](pictures/pixels-pixelcnn.png)"
+        "far longer."
     )
+    about += "".join(f"\n\nDraws of {row['model']}:\n\n![draws](pictures/{picture(row['model'])})" for row in rows)
     write_table("pixelcnn", "Pixel by pixel beside a VAE", about, header, table, "python -m benchmarks.pixelcnn")
 
 

@@ -54,7 +54,7 @@ def test_a_page_shows_formula_options_and_example(name, tmp_path):
     assert ":class:" not in shown and ":math:" not in shown and ".. math" not in shown
     assert f"--model {name}" in shown and f'model="{name}"' in shown and "Nothing yet" in shown
     for option, field in model_text.own_options(name).items():
-        assert f"| `--{option.replace('_', '-')}` |" in shown
+        assert f"| `{model_text.flag(option, field)}` |" in shown
         assert model_text.cell(field.description) in shown
     compile(model_text.example(name, "digits"), name, "exec")
 
