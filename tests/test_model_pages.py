@@ -56,6 +56,7 @@ def test_a_page_shows_formula_options_and_example(name, tmp_path):
     for option, field in model_text.own_options(name).items():
         assert f"| `{model_text.flag(option, field)}` |" in shown
         assert model_text.cell(field.description) in shown
+    assert ("| `--no-loadings` | on |" in shown) == (name == "ibp-vae")
     compile(model_text.example(name, "digits"), name, "exec")
 
 

@@ -9,7 +9,7 @@ from scipy import integrate
 from scipy.special import betaln
 from torch.distributions import Beta, kl_divergence
 
-from jensen import VAE, Conditional, evaluation, families, nets, objectives, priors, testing
+from jensen import VAE, Conditional, data, evaluation, families, nets, objectives, priors, testing, zoo
 from jensen.distributions import Kumaraswamy, closed_form_kl, falling_logits, stick_breaking
 from jensen.errors import OptionError, ShapeError
 from jensen.noise import RowNoise
@@ -28,6 +28,18 @@ def test_the_moments_of_pieces_are_those_of_draws():
     squares = (pieces - mean).square()
     assert (((squares.mean(0) - spread.square()) / (squares.std(0) / 200)).abs() < 4).all()
     torch.testing.assert_close(prior.moments()[0].sum(), torch.tensor(1.0, dtype=torch.float64))
+
+
+def test_the_decoder_of_the_zoo_sees_pieces_of_variance_one_where_they_are_long():
+    schema = data.prepare(data.open_source("digits")).schema
+    model = zoo.build("stick-breaking-vae", schema, rows=1437, latents=20).model
+    pieces = model.prior.unpack(model.prior().sample((4000,)))
+    seen = []
+    model.likelihood.net.net.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model.likelihood(pieces)
+    spread = seen[0].std(0)
+    torch.testing.assert_close(spread[:8], torch.ones(8), rtol=0.1, atol=0)
+    assert (spread < 1.1).all()
 
 
 def test_a_network_sees_standardised_inputs():

@@ -50,8 +50,8 @@ def check_values(values: Array, name: str) -> None:
         bad = ~np.isfinite(values)
         where = np.argwhere(bad)[0].tolist()
         raise DataError(
-            f"{name} has {int(bad.sum())} values that are not finite; the first is {values[tuple(where)]} in row "
-            f"{where[0]} at position {where[1:]}. Remove those rows or replace the values."
+            f"{name} has values that are not finite, {int(bad.sum())} in all; the first is {values[tuple(where)]} "
+            f"in row {where[0]} at position {where[1:]}. Remove those rows or replace the values."
         )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..distributions import kl_per_latent
 from ..errors import DataError
-from ..evaluation import device_of, evaluation_mode
+from ..evaluation import ACTIVE, device_of, evaluation_mode
 from ..noise import mix, seeded
 from .aggregate import Aggregate
 from .draws import Draws, draws_of
@@ -24,7 +24,6 @@ Verdict = Literal["none", "spare latents", "total collapse", "decoder ignores z"
 LEAST_USE = 0.1
 """Nats per example below which a decoder counts as not using z."""
 
-_ACTIVE = 0.01
 _RESAMPLES = 400
 _ENOUGH_ROWS = 30
 _CHUNK = 64
@@ -109,7 +108,7 @@ def latent_use(model: Any, x: Tensor, *, k: int = 8, seed: int = 0) -> LatentUse
     exact = q.kl()
     kl = mean_of((draws.log_posterior - draws.log_prior).mean(0) if exact is None else exact)
     variance = means.var(0, correction=0)
-    active = int((variance > _ACTIVE).sum())
+    active = int((variance > ACTIVE).sum())
     other, prior = _losses(model, x, draws, seed)
     return LatentUse(
         kl=kl,
@@ -163,7 +162,7 @@ def _bootstrap(means: Tensor, seed: int) -> tuple[int, int]:
     weights.scatter_add_(1, picks, torch.full(picks.shape, 1 / len(means), dtype=torch.float64))
     centred = means - means.mean(0)
     variance = weights @ centred.square() - (weights @ centred).square()
-    counts = (variance > _ACTIVE).sum(1).double()
+    counts = (variance > ACTIVE).sum(1).double()
     low, high = torch.quantile(counts, torch.tensor([0.025, 0.975], dtype=torch.float64)).round().long().tolist()
     return low, high
 

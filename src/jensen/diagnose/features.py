@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from ..errors import JensenError, OptionError
-from ..evaluation import check_data, device_of, evaluation_mode, in_chunks
+from ..evaluation import ACTIVE, check_data, device_of, evaluation_mode, in_chunks
 from ..noise import seeded
 
 __all__ = ["Frequencies", "dictionary", "expected_frequencies", "feature_frequencies", "features_in_use"]
 
 _IN_USE = 0.02
-_ACTIVE = 0.01
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def features_in_use(model: Any, x: Tensor) -> Tensor:
     if strengths.shape[1]:
         weight = on / on.sum(0).clamp(min=1)
         mean = (weight * strengths).sum(0)
-        telling = telling | ((weight * (strengths - mean).square()).sum(0) > _ACTIVE)
+        telling = telling | ((weight * (strengths - mean).square()).sum(0) > ACTIVE)
     return ((share >= _IN_USE) & telling).nonzero()[:, 0]
 
 

@@ -5,9 +5,10 @@ from .averages import elbo, kind_of, log_likelihood, summarise
 from .checks import check_data, evidence_of, latent_size, measure_of
 from .chunks import CHUNK_ROWS, device_of, evaluation_mode, in_chunks
 from .per_row import Bounds, bounds, reconstructions
-from .usage import Latents, latents
+from .usage import ACTIVE, Latents, latents
 
 __all__ = [
+    "ACTIVE",
     "CHUNK_ROWS",
     "Bounds",
     "Latents",

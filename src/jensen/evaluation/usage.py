@@ -16,7 +16,10 @@ from ..roles import Given
 from .checks import check_data, latent_size
 from .chunks import device_of, evaluation_mode, in_chunks
 
-__all__ = ["Latents", "latents"]
+__all__ = ["ACTIVE", "Latents", "latents"]
+
+ACTIVE = 0.01
+"""The variance of its posterior mean over rows above which a latent is active (Burda et al., 2016)."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Latents:
     @property
     def active(self) -> int:
         """How many latents are active: the variance of their posterior mean is above 0.01 (Burda et al., 2016)."""
-        return int((self.mean_variance > 0.01).sum())
+        return int((self.mean_variance > ACTIVE).sum())
 
 
 def latents(model: Any, x: Tensor, given: Given | None = None) -> Latents:
