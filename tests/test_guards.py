@@ -219,12 +219,12 @@ def test_networks_compute_in_bf16_and_densities_do_not():
 
 
 def test_a_time_budget_is_a_number_of_steps_before_the_first_one():
-    assert Pace(step=0.1, validation=1.0).steps(100.0, per_epoch=10) == int(95 / 0.2)
-    assert Pace(step=10.0, validation=1.0).steps(0.1, per_epoch=10) == 1
+    assert Pace(step=0.1, validation=1.0).steps(100.0, lambda steps: steps // 95) == int(95 / 0.2)
+    assert Pace(step=10.0, validation=1.0).steps(0.1, lambda steps: 10) == 1
     model = vae()
     before = weights(model)
     options = train.TrainOptions(steps=10, batch_size=16)
-    pace = measure_pace(model, objectives.ELBO(), data.Rows(coins()), coins()[:8], options, torch.device("cpu"))
+    pace = measure_pace(model, objectives.ELBO(), data.Rows(coins()), coins()[:8], options, torch.device("cpu"), 2.0)
     assert 0 < pace.step < 10 and 0 < pace.validation < 10
     assert all(torch.equal(value, before[name]) for name, value in weights(model).items())
 

@@ -12,12 +12,17 @@ from jensen.initialise import start_at_marginal
 from jensen.model import Explicit
 from jensen.noise import seeded
 from jensen.roles import Given
+from jensen.train.step import conditionals_of, networks_in
 
 CONTEXT = 2
 
 
 def gated(shape, channels, outputs, context):
     return nets.GatedPixelCNN(channels, outputs, width=4, layers=3, context=context)
+
+
+def dilated(shape, channels, outputs, context):
+    return nets.GatedPixelCNN(channels, outputs, width=4, layers=3, context=context, dilations=(1, 2))
 
 
 def recurrent(shape, channels, outputs, context):
@@ -28,7 +33,7 @@ def transformer(shape, channels, outputs, context):
     return nets.CausalTransformer(shape, channels, outputs, width=4, layers=2, heads=2, context=context)
 
 
-every_network = pytest.mark.parametrize("make", [gated, recurrent, transformer])
+every_network = pytest.mark.parametrize("make", [gated, dilated, recurrent, transformer])
 
 
 def moved(module):
@@ -97,6 +102,16 @@ def test_an_output_depends_on_the_pixels_before_it_and_on_all_of_them_within_rea
     assert seen == 20 * 19 / 2 or (make is recurrent and seen > 150)  # no blind spot but outside of a triangle
 
 
+def test_a_dilated_layer_sees_every_so_many_pixels():
+    net = moved(nets.GatedPixelCNN(1, 1, width=4, layers=2, first_kernel=3, dilations=(1, 4)))
+    for shape in ((8, 1), (1, 8)):
+        x = torch.randn(1, 1, *shape, dtype=torch.float64, requires_grad=True)
+        (gradient,) = torch.autograd.grad(net(x).flatten()[-1], x)
+        before = 7 - gradient.flatten().nonzero().flatten()
+        # The first layer sees the one and the two before; the second sees what the first did there and four before.
+        assert before.tolist() == [6, 5, 2, 1]
+
+
 @every_network
 @pytest.mark.parametrize("context", [0, 2])
 @torch.no_grad()
@@ -153,6 +168,16 @@ def test_it_starts_at_the_marginal_of_all_pixels():
     assert (p - x.mean()).abs().max() < 0.02
 
 
+def test_the_network_computes_in_bf16_and_the_probabilities_do_not():
+    module = likelihood(gated, families.Bernoulli((3, 3)), latents=2).float()
+    x, z = torch.ones(5, 3, 3), torch.zeros(5, 2)
+    exact = module(z).log_prob(x)
+    with networks_in(conditionals_of(module), torch.bfloat16):
+        rounded = module(z).log_prob(x)
+    assert rounded.dtype == torch.float32
+    assert 0 < (rounded - exact).abs().max() < 0.1
+
+
 def test_every_parameter_gets_a_gradient_and_the_likelihood_is_exact():
     module = likelihood(gated, families.Bernoulli((4, 4)))
     model = Explicit(module)
@@ -201,6 +226,10 @@ def test_what_does_not_fit_is_refused():
         module.check(torch.zeros(2, 3, 4))
     with pytest.raises(SupportError, match="row 1"):
         module.check(torch.tensor([0.0, 0.5])[:, None, None].expand(2, 3, 3))
+    with pytest.raises(OptionError, match="dilations must be positive"):
+        nets.GatedPixelCNN(2, 1, dilations=())
+    with pytest.raises(OptionError, match="at most one dilation for each of 2 layers"):
+        nets.GatedPixelCNN(2, 1, layers=2, dilations=(1, 2, 4))
     with pytest.raises(OptionError, match="odd"):
         nets.GatedPixelCNN(2, 1, kernel=4)
     with pytest.raises(OptionError, match="positive"):

@@ -109,7 +109,7 @@ def choose(
         objective, text = built.objective(steps)
         made.append(Choice("objective", text, "what is optimised", "--model"))
         compiles = built.compiles and getattr(objective, "compiles", False)
-        computing = _computing(built.model, device, steps, options, made, compiles=compiles)
+        computing = _computing(built, device, steps, options, made, compiles=compiles)
         training = _training(count, steps, reason, built, options, computing, made)
         every = options.checkpoint_every or _every(training)
         samples = _samples(schema, scored, options, made if evidence_of(built.model) in _SAMPLED else [])
@@ -120,7 +120,7 @@ def choose(
     if timed is None:
         raise OptionError("a time budget needs data to measure the pace on.")
     pace = timed(plan(_length(count, options, built.epochs)[0], ""))
-    steps = pace.steps(options.time_budget, _batches(count, options))
+    steps = pace.steps(options.time_budget, lambda steps: _validate_every(steps, count, options))
     return plan(steps, f"what fits into {options.time_budget:g} s at {1000 * pace.step:.3g} ms per step")
 
 
@@ -134,10 +134,10 @@ def _own_model(model: Any, context: Context) -> Built:
 
 
 def _computing(
-    model: Any, device: torch.device, steps: int, options: FitOptions, choices: list[Choice], *, compiles: bool
+    built: Built, device: torch.device, steps: int, options: FitOptions, choices: list[Choice], *, compiles: bool
 ) -> dict[str, Any]:
     """Precision and compilation, from the device, the size of the model and the length of the training."""
-    large = parameters_of(model) >= _BF16_FROM
+    large = parameters_of(built.model) >= _BF16_FROM if built.large is None else built.large
     precision = options.precision
     if precision == "auto":
         precision = "bf16" if large and fast_bf16(device) else "fp32"
@@ -207,10 +207,15 @@ def _training(
         clip=options.clip,
         average=options.average,
         patience=options.patience,
-        validate_every=options.validate_every or max(per_epoch, math.ceil(steps / 100)),
+        validate_every=_validate_every(steps, count, options),
         seed=options.seed,
         **computing,
     )
+
+
+def _validate_every(steps: int, count: int, options: FitOptions) -> int:
+    """Steps between two validations: an epoch, or a hundredth of all where that is longer."""
+    return options.validate_every or max(_batches(count, options), math.ceil(steps / 100))
 
 
 def _samples(schema: Schema, scored: int, options: Any, choices: list[Choice]) -> int:

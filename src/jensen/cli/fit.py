@@ -111,7 +111,7 @@ download
 json
     Print the result as one JSON object on stdout.
 """
-_TEXTS = ("hidden", "groups", "time_budget")
+_TEXTS = ("hidden", "groups", "dilations", "time_budget")
 """Options that are written as text and turned into numbers here."""
 
 
@@ -146,7 +146,7 @@ def _fit(
     from .. import run as runs
     from ..errors import OptionError
 
-    for name in ("hidden", "groups"):
+    for name in ("hidden", "groups", "dilations"):
         if name in given:
             given[name] = _widths(name, given[name])
     if "time_budget" in given:

@@ -10,6 +10,7 @@ import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution, constraints
 
+from ..conditional import LowPrecision
 from ..distributions import Raster as RasterDistribution
 from ..errors import CompositionError, OptionError, ShapeError, SupportError
 from ..families import Family, Measure
@@ -25,7 +26,7 @@ def input_channels(shape: tuple[int, ...], embedding: int = 0) -> int:
 
 
 @declared("likelihoods.Raster")
-class Raster(nn.Module):
+class Raster(LowPrecision):
     r"""The distribution :math:`p(x|z) = \prod_i p(x_i | x_{<i}, z)` of images, by a network over pixels.
 
     Pixels go row by row, from left to right; the colours of a pixel are one after the other, as if they were pixels
@@ -119,7 +120,7 @@ class Raster(nn.Module):
 
     def conditionals(self, x: Tensor, context: Tensor | None = None) -> Distribution:
         r"""The distribution of each value of images x, shape (N, \*X), given the values before it."""
-        outputs = self.net(self._inputs(x.reshape(-1, *self.grid)), context)
+        outputs = self.computed(self.net, self._inputs(x.reshape(-1, *self.grid)), context)
         return self._at(outputs, self.event_shape)
 
     def scan(self, like: Tensor, context: Tensor | None, choose: Callable[[Distribution], Tensor]) -> Tensor:

@@ -12,14 +12,17 @@ __all__ = ["Above", "Left", "gated", "head"]
 
 
 class Above(nn.Module):
-    """A convolution over the rows above a pixel and, where ``own_row``, its own row: height k // 2 + 1, width k."""
+    """A convolution over the rows above a pixel and, where ``own_row``, its own row: height k // 2 + 1, width k.
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, *, own_row: bool) -> None:
+    With a dilation d it sees every d-th row and column only.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, dilation: int = 1, *, own_row: bool) -> None:
         super().__init__()
-        reach = kernel // 2
+        reach = kernel // 2 * dilation
         # A first layer is moved down by a row, which is cheaper than a mask.
         self.pads = (reach, reach, reach, 0) if own_row else (reach, reach, reach + 1, -1)
-        self.conv = nn.Conv2d(inputs, outputs, (reach + 1, kernel))
+        self.conv = nn.Conv2d(inputs, outputs, (kernel // 2 + 1, kernel), dilation=dilation)
 
     def forward(self, x: Tensor) -> Tensor:
         convolved: Tensor = self.conv(F.pad(x, self.pads))
@@ -27,13 +30,16 @@ class Above(nn.Module):
 
 
 class Left(nn.Module):
-    """A convolution over the pixels to the left in the same row and, where ``itself``, the pixel: width k // 2 + 1."""
+    """A convolution over the pixels to the left in the same row and, where ``itself``, the pixel: width k // 2 + 1.
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, *, itself: bool) -> None:
+    With a dilation d it sees every d-th pixel only.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, dilation: int = 1, *, itself: bool) -> None:
         super().__init__()
-        reach = kernel // 2
+        reach = kernel // 2 * dilation
         self.pads = (reach, 0) if itself else (reach + 1, -1)
-        self.conv = nn.Conv2d(inputs, outputs, (1, reach + 1))
+        self.conv = nn.Conv2d(inputs, outputs, (1, kernel // 2 + 1), dilation=dilation)
 
     def forward(self, x: Tensor) -> Tensor:
         convolved: Tensor = self.conv(F.pad(x, self.pads))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import OptionError
 from ..spec import declared
 from .masked import Above, Left, check_sizes, gated, head
 
@@ -14,11 +17,11 @@ __all__ = ["GatedPixelCNN"]
 class _Layer(nn.Module):
     """A vertical stack, which sees the rows above, and a horizontal one, which sees the own row and the first stack."""
 
-    def __init__(self, inputs: int, width: int, kernel: int, context: int, *, first: bool) -> None:
+    def __init__(self, inputs: int, width: int, kernel: int, context: int, dilation: int, *, first: bool) -> None:
         super().__init__()
         self.first = first
-        self.above = Above(inputs, 2 * width, kernel, own_row=not first)
-        self.left = Left(inputs, 2 * width, kernel, itself=not first)
+        self.above = Above(inputs, 2 * width, kernel, dilation, own_row=not first)
+        self.left = Left(inputs, 2 * width, kernel, dilation, itself=not first)
         self.across = nn.Conv2d(2 * width, 2 * width, 1)
         self.out = nn.Conv2d(width, width, 1)
         self.context = nn.Conv2d(context, 4 * width, 1, bias=False) if context else None
@@ -49,7 +52,7 @@ class GatedPixelCNN(nn.Module):
 
     References:
         Van den Oord, Kalchbrenner, Vinyals, Espeholt, Graves, Kavukcuoglu (2016), Conditional image generation with
-        PixelCNN decoders.
+        PixelCNN decoders. Yu, Koltun (2016), Multi-scale context aggregation by dilated convolutions.
 
     Arguments:
         channels: The number of input channels.
@@ -59,9 +62,10 @@ class GatedPixelCNN(nn.Module):
         kernel: The width of the convolutions from the second layer on; see ``first_kernel``.
         context: The number of channels of a map (N, context, H, W) that all layers see; 0 for none.
         first_kernel: The width of the first convolution, which sees the pixels themselves.
+        dilations: The spacing, in pixels, of what each layer's convolution sees, repeated where there are more layers.
 
     Raises:
-        OptionError: If a size is not positive, or a kernel is even.
+        OptionError: If a size is not positive, a kernel is even, or dilations are none or more than layers.
 
     Example:
         >>> import torch
@@ -78,15 +82,25 @@ class GatedPixelCNN(nn.Module):
         kernel: int = 3,
         context: int = 0,
         first_kernel: int = 7,
+        dilations: Sequence[int] = (1,),
     ) -> None:
         super().__init__()
         check_sizes(
-            (kernel, first_kernel), channels=channels, outputs=outputs, width=width, layers=layers, context=context + 1
+            (kernel, first_kernel),
+            channels=channels,
+            outputs=outputs,
+            width=width,
+            layers=layers,
+            context=context + 1,
+            dilations=min(dilations, default=0),
         )
-        self.layers = nn.ModuleList(
-            _Layer(channels if i == 0 else width, width, kernel if i else first_kernel, context, first=i == 0)
-            for i in range(layers)
+        if len(dilations) > layers:
+            raise OptionError(f"expected at most one dilation for each of {layers} layers; got {len(dilations)}.")
+        first = _Layer(channels, width, first_kernel, context, dilations[0], first=True)
+        others = (
+            _Layer(width, width, kernel, context, dilations[i % len(dilations)], first=False) for i in range(1, layers)
         )
+        self.layers = nn.ModuleList([first, *others])
         self.head = head(width, outputs)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:

@@ -232,13 +232,16 @@ def _with_labels(splits: Splits, model: Any, options: FitOptions) -> Splits:
     return replace(splits, use=LabelUse(condition=bool(conditions), count=count, seed=options.data_seed))
 
 
-def _clock(splits: Splits, options: FitOptions) -> Callable[[Plan], Pace]:
-    """Measures the pace of a plan on the training rows."""
+def _clock(splits: Splits, options: FitOptions) -> Callable[[Plan], Pace] | None:
+    """Measures the pace of a plan on the training rows; None where there is no time budget."""
+    budget = options.time_budget
+    if budget is None:
+        return None
 
     def timed(plan: Plan) -> Pace:
         rows, valid = _with_labels(splits, plan.model, options), splits.frozen("valid")
         given = rows.given("valid")
-        return measure_pace(plan.model, plan.objective, rows.train, valid, plan.training, plan.device, given)
+        return measure_pace(plan.model, plan.objective, rows.train, valid, plan.training, plan.device, budget, given)
 
     return timed
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,8 @@ from .step import Stepper
 __all__ = ["Pace", "measure_pace"]
 
 _SHARE = 0.95  # of the budget; a machine that others use too is not always as fast as it was for a moment
-_WARM, _LEAST_STEPS, _MOST_STEPS, _SECONDS = 4, 8, 200, 4.0
+_MEASURED = 0.02  # of the budget, spent on its pace before; what else starts at the same time is then over
+_WARM, _LEAST_STEPS = 4, 8
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,14 @@ class Pace:
     step: float
     validation: float
 
-    def steps(self, budget: float, per_epoch: int) -> int:
-        """The number of steps, validations included, that fit into a budget of seconds.
+    def steps(self, budget: float, validate_every: Callable[[int], int]) -> int:
+        """The number of steps that fit into a budget of seconds with validations, so often for so many steps.
 
         Example:
-            >>> Pace(step=0.01, validation=0.0).steps(100.0, per_epoch=10)
+            >>> Pace(step=0.01, validation=0.0).steps(100.0, lambda steps: 10)
             9500
         """
-        every = max(per_epoch, math.ceil(_SHARE * budget / self.step / 100))
+        every = validate_every(math.ceil(_SHARE * budget / self.step))
         return max(1, int(_SHARE * budget / (self.step + self.validation / every)))
 
 
@@ -49,9 +51,10 @@ def measure_pace(
     valid: Tensor,
     options: TrainOptions,
     device: torch.device,
+    budget: float,
     valid_given: Given | None = None,
 ) -> Pace:
-    """Takes some steps on a copy of a model, and one validation, and reads the clock."""
+    """Takes some steps on a copy of a model, and one validation, and reads the clock, for a budget of seconds."""
     trial = copy.deepcopy(model).to(device).train()
     rows = rows.to(device)
     stepper = Stepper(trial, objective, rows, options, device, Profile(on=False))
@@ -67,8 +70,8 @@ def measure_pace(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for number in range(_WARM):  # compilation and first allocations
             one(number)
-        until = time.perf_counter() + _SECONDS
-        while len(times) < _LEAST_STEPS or (len(times) < _MOST_STEPS and time.perf_counter() < until):
+        until = time.perf_counter() + _MEASURED * budget
+        while len(times) < _LEAST_STEPS or time.perf_counter() < until:
             times.append(one(_WARM + len(times)))
     start = time.perf_counter()
     if evidence_of(trial) == "none":

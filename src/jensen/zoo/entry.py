@@ -75,6 +75,8 @@ class Built:
         rate: A learning rate that suits the model better than the one for the number of rows.
         compiles: Whether a compiler can make something of it.
         epochs: How often it suits the model to see each row, where that is not for the number of rows to say.
+        large: Whether its networks have work enough for bf16 to pay, where that is not for their number of parameters
+            to say.
     """
 
     model: Any
@@ -82,3 +84,4 @@ class Built:
     rate: float | None = None
     compiles: bool = True
     epochs: float | None = None
+    large: bool | None = None

@@ -18,7 +18,7 @@ from .pieces import elbo, latent_count, likelihood_family, networks_for, posteri
 
 __all__ = ["build"]
 
-_RATE = 1e-3
+_RATE = 5e-3
 _MAP = 4
 """Channels of the map that z is turned into."""
 _FREE_UP_TO = 32
@@ -46,17 +46,18 @@ def build(context: Context) -> Built:
             f"shape {schema.event_shape}, which have no above. Use --model vae."
         )
     epochs = max(10.0, min(100.0, _EXAMPLES / context.rows))
+    how: dict[str, Any] = {"rate": _RATE, "compiles": False, "epochs": epochs, "large": schema.size > _SMALL}
     family = _family(context)
     if not isinstance(context.options, PixelVAEOptions):
         model: Any = Explicit(_likelihood(context, family, 0))
-        return Built(model, _exact, rate=_RATE, compiles=False, epochs=epochs)
+        return Built(model, _exact, **how)
     latents = latent_count(context)
     networks = networks_for(context, latents)
     posterior = posterior_of(context, networks, latents)
     to_map = networks.decoder(latents, _MAP * math.prod(schema.event_shape))
     prior = prior_of(context, latents, posterior, name=context.options.prior)
     model = VAE(prior, _likelihood(context, family, _MAP, to_map), posterior)
-    return Built(model, elbo(context), rate=_RATE, compiles=False, epochs=epochs)
+    return Built(model, elbo(context), **how)
 
 
 def _exact(steps: int) -> tuple[Objective, str]:
@@ -85,9 +86,22 @@ def _likelihood(context: Context, family: Any, channels: int, to_map: nn.Module 
     )
     text = f"{'row LSTMs' if rnn else 'gated masked convolutions'}, {layers} layers of {width} features"
     reason = "each pixel is predicted from those before it" + (" and z" if channels else "")
-    context.chose("network over pixels", text, reason, "--variant, --width, --layers, --kernel")
+    more: dict[str, Any] = {}
+    if rnn and options.dilations:
+        raise OptionError("--dilations are those of convolutions; LSTMs see all rows. Leave it out.")
+    if not rnn:
+        # Far pixels are left to z where there is one.
+        more["dilations"] = options.dilations or ((1,) if channels else _dilations(layers, min(shape[:2])))
+        text += f", dilations {', '.join(map(str, more['dilations']))}"
+    context.chose("network over pixels", text, reason, "--variant, --width, --layers, --kernel, --dilations")
     outputs = sum(math.prod(each[len(shape) :]) for each in family.parameter_shapes)
-    make = nets.RowLSTM if rnn else nets.GatedPixelCNN
+    make: Any = nets.RowLSTM if rnn else nets.GatedPixelCNN
     with seeded(options.seed, "initialise", "pixels"):
-        net = make(likelihoods.input_channels(shape), outputs, width, layers, options.kernel, channels)
+        net = make(likelihoods.input_channels(shape), outputs, width, layers, options.kernel, channels, **more)
         return likelihoods.Raster(net, family, context=to_map)
+
+
+def _dilations(layers: int, side: int) -> tuple[int, ...]:
+    """1, 2, 4, … up to a third of the side and back: together they reach across, and the last ones see every detail."""
+    most = int(math.log2(max(1.0, side / 3)))
+    return tuple(2 ** min(i, layers - 1 - i, most) for i in range(layers))

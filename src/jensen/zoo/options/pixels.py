@@ -22,6 +22,19 @@ class PixelOptions(FitOptions):
     layers: int | None = Field(default=None, ge=1, le=100, description="The number of layers over pixels.")
     kernel: int = Field(default=3, ge=3, le=31, description="The width of the convolutions after the first; odd.")
 
+    dilations: tuple[int, ...] | None = Field(
+        default=None,
+        description="The spacing of the pixels that each layer's convolution sees, such as 1,2,4,2,1; by default it "
+        "grows and shrinks so that all layers together see most of an image.",
+    )
+
+    @field_validator("dilations")
+    @classmethod
+    def _check_dilations(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and not (value and all(1 <= dilation <= 4096 for dilation in value)):
+            raise ValueError("each dilation is between 1 and 4096")
+        return value
+
     @field_validator("kernel")
     @classmethod
     def _check_kernel(cls, value: int) -> int:
