@@ -108,6 +108,17 @@ def test_total_collapse_is_told_from_a_decoder_that_ignores_z():
     assert found.kl_per_latent.sum() == pytest.approx(found.kl.value)
 
 
+def test_codes_that_tell_nothing_are_a_collapse_even_where_the_decoder_would_listen():
+    class Prior(nn.Module):
+        def forward(self, x, given=None):
+            return MultivariateNormal(x.new_zeros(len(x), 2), torch.eye(2).to(x), validate_args=False)
+
+    source = oracle()
+    found = latent_use(VAE(source.model.prior, source.model.likelihood, Prior()), rows(source))
+    assert found.other_rows.se > 0.1  # which draws of the prior make uncertain, however little they tell
+    assert found.verdict == "total collapse"
+
+
 def test_one_row_is_refused():
     with pytest.raises(DataError, match="at least 2"):
         latent_use(oracle().model, rows(oracle(), 1))
@@ -145,6 +156,17 @@ def test_a_posterior_that_is_the_prior_passes_for_z_and_fails_for_the_joint():
     found = simulation_calibration(VAE(model.prior, model.likelihood, Prior()), rows=400)
     assert found.p_values.min() > 0.005
     assert found.joint_p_value < 1e-6
+
+
+def test_equal_rows_have_draws_of_their_own():
+    """One column of coins that says nothing of z: the posterior is the prior, and q is exact."""
+    decoder, encoder = nets.mlp(1, 1, hidden=()), nets.mlp(1, 1, hidden=())
+    for parameter in (*decoder.parameters(), *encoder.parameters()):
+        nn.init.zeros_(parameter)
+    q = families.Normal(1, families.FixedScale(1.0))
+    model = VAE(priors.StandardNormal(1), Conditional(decoder, families.Bernoulli(1)), Conditional(encoder, q))
+    found = [simulation_calibration(model, rows=400, seed=seed).p_value for seed in range(20)]
+    assert sum(p < 0.01 for p in found) <= 2
 
 
 def test_calibration_refuses_numbers_that_do_not_fit():

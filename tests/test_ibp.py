@@ -265,6 +265,7 @@ def test_a_check_takes_latents_of_the_whole_data_set():
     (noise,) = page.gradients.values()
     assert all({"encoder", "decoder"} == set(parts) for parts in noise.values()), page.skipped
     assert "LeaveOneOut" in page.skipped["identities"] and page.use is not None
+    assert [finding.found for finding in page.findings if finding.topic in ("weights", "objective")] == []
 
 
 def test_a_check_draws_new_sticks_in_every_block_and_names_the_bound_predictive(monkeypatch):

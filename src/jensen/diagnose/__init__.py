@@ -5,7 +5,7 @@ from .calibration import Calibration, simulated, simulation_calibration
 from .checking import check
 from .collapse import LatentUse, latent_use
 from .disentanglement import Disentanglement, InformationGap, dci, mutual_information_gap
-from .draws import Draws, draws_of
+from .draws import Densities, Draws, densities_of, draws_of
 from .faults import objective_faults, weight_faults
 from .features import Frequencies, dictionary, expected_frequencies, feature_frequencies, features_in_use
 from .findings import Finding
@@ -22,6 +22,7 @@ from .weights import WeightReport, jackknife, weigh
 __all__ = [
     "Aggregate",
     "Calibration",
+    "Densities",
     "Disentanglement",
     "Draws",
     "Finding",
@@ -40,6 +41,7 @@ __all__ = [
     "WeightReport",
     "check",
     "dci",
+    "densities_of",
     "dictionary",
     "draws_of",
     "elbo_surgery",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import OptionError
-from ..evaluation import device_of, evaluation_mode
+from ..evaluation import CHUNK_ROWS, device_of, evaluation_mode, evidence_of
 from ..noise import mix, seeded
 from .draws import Draws, draws_of
 from .measured import Measured
@@ -53,6 +53,11 @@ class Calibration:
     shift: Tensor
     distance: Measured
     direction: Direction
+
+    @property
+    def wrong(self) -> Tensor:
+        """Which latents have ranks that are not uniform, after Bonferroni, shape (Z,)."""
+        return _wrong(self.p_values)
 
     def to_json(self) -> dict[str, Any]:
         """The numbers as plain data; the ranks as counts in bins."""
@@ -121,7 +126,8 @@ def simulation_calibration(model: Any, *, rows: int = 500, draws: int = 99, seed
             f"of {_BINS}; got rows={rows}, draws={draws}."
         )
     z, x = simulated(model, rows, seed)
-    found = draws_of(model, x, k=draws, seed=mix(seed, "ranks"))
+    # Rows of few values are often equal, and yet each has a z of its own.
+    found = draws_of(model, x, k=draws, seed=mix(seed, "ranks"), keys=range(rows))
     ranks = _ranks(z.flatten(1), found.z.flatten(2), seed)
     joint = _joint_ranks(model, z, x, found, seed)
     p_values = torch.tensor([_p_value(column, draws, seed) for column in ranks.T], dtype=torch.float64)
@@ -139,7 +145,7 @@ def simulation_calibration(model: Any, *, rows: int = 500, draws: int = 99, seed
         spread=spread,
         shift=shift,
         distance=_distance(scores),
-        direction=_direction(p_values, p_value, spread, shift),
+        direction=_direction(_wrong(p_values), p_value, spread, shift),
     )
 
 
@@ -151,10 +157,21 @@ def _ranks(truth: Tensor, drawn: Tensor, seed: int) -> Tensor:
 
 
 def _joint_ranks(model: Any, z: Tensor, x: Tensor, found: Draws, seed: int) -> Tensor:
+    """The ranks of log p(x, z); where each draw has shared latents of its own, by one density for all of them."""
+    truth = _log_joint(model, x, z[None])[0]
+    shared = evidence_of(model) == "predictive"
+    drawn = _log_joint(model, x, found.z) if shared else found.log_likelihood + found.log_prior
+    return _ranks(truth[:, None], drawn[..., None], seed)[:, 0]
+
+
+def _log_joint(model: Any, x: Tensor, z: Tensor) -> Tensor:
+    r"""For z of shape (K, M, \*Z), shape (K, M), nats."""
+    device, parts = device_of(model), []
     with evaluation_mode(model):
-        device = device_of(model)
-        truth = model.log_joint(x.to(device), z[None].to(device)).double().cpu().clone()
-    return _ranks(truth[0][:, None], (found.log_likelihood + found.log_prior)[..., None], seed)[:, 0]
+        for start in range(0, len(x), CHUNK_ROWS):
+            rows = slice(start, start + CHUNK_ROWS)
+            parts.append(model.log_joint(x[rows].to(device), z[:, rows].to(device)).double().cpu())
+    return torch.cat(parts, 1).clone()
 
 
 def _p_value(ranks: Tensor, draws: int, seed: int) -> float:
@@ -178,8 +195,11 @@ def _distance(scores: Tensor) -> Measured:
     return Measured(value, error, unit="posterior standard deviations")
 
 
-def _direction(p_values: Tensor, p_value: float, spread: Tensor, shift: Tensor) -> Direction:
-    wrong = p_values < 0.01 / (len(p_values) + 1)
+def _wrong(p_values: Tensor) -> Tensor:
+    return p_values < 0.01 / (len(p_values) + 1)
+
+
+def _direction(wrong: Tensor, p_value: float, spread: Tensor, shift: Tensor) -> Direction:
     if p_value >= 0.01 or not wrong.any():
         return "none"
     width = float(spread[wrong].log().mean())

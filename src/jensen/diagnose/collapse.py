@@ -123,7 +123,7 @@ def latent_use(model: Any, x: Tensor, *, k: int = 8, seed: int = 0) -> LatentUse
 
 
 def _losses(model: Any, x: Tensor, draws: Draws, seed: int) -> tuple[Measured, Measured]:
-    own = draws.log_likelihood.mean(0)
+    own = decoded_log_likelihood(model, x, draws.z).mean(0)
     generator = torch.Generator().manual_seed(mix(seed, "other rows"))
     order = torch.randperm(len(x), generator=generator)
     # Each row takes the z of the row before it in a random order, so that none keeps its own.
@@ -174,6 +174,8 @@ def _verdict(kl: Measured, use: Measured, active: int, mean: Tensor) -> Verdict:
     unproven = rows >= _ENOUGH_ROWS and use.beyond(0) <= SURE
     if kl.beyond(LEAST_USE) > SURE and (unused or unproven):
         return "decoder ignores z"
-    if unused:
+    # What codes tell of rows is at most the KL.
+    silent = active == 0 and kl.value + SURE * kl.se < LEAST_USE and use.beyond(0) <= SURE
+    if unused or silent:
         return "total collapse"
     return "spare latents" if active < latents else "none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,32 +14,54 @@ from torch.distributions import Distribution
 from ..errors import JensenError
 from ..evaluation import CHUNK_ROWS, check_data, device_of, evaluation_mode
 from ..noise import RowNoise, mix, row_keys, seeded
+from ..roles import Draw
 
-__all__ = ["Draws", "draws_of", "prior_and_posterior", "row_choice", "some_rows"]
+__all__ = ["Densities", "Draws", "densities_of", "draws_of", "prior_and_posterior", "row_choice", "some_rows"]
 
 _BLOCK_VALUES = 2**22
 
 
 @dataclass(frozen=True)
-class Draws:
-    r"""K draws of the latents of N rows, on the CPU; the log-densities are float64.
+class Densities:
+    r"""What K draws of the latents of N rows weigh, on the CPU, float64.
 
     Arguments:
-        z: The draws, shape (K, N, \*Z).
         log_likelihood: :math:`\log p(x|z)`, shape (K, N), nats.
         log_prior: :math:`\log p(z)`, shape (K, N), nats.
         log_posterior: :math:`\log q(z|x)`, shape (K, N), nats.
         log_weight: The log-weights as the model gives them, shape (K, N), nats.
     """
 
-    z: Tensor
     log_likelihood: Tensor
     log_prior: Tensor
     log_posterior: Tensor
     log_weight: Tensor
 
 
-def draws_of(model: Any, x: Tensor, *, k: int, seed: int = 0) -> Draws:
+@dataclass(frozen=True)
+class Draws(Densities):
+    r"""K draws of the latents of N rows, on the CPU, and what they weigh.
+
+    Arguments:
+        z: The draws, shape (K, N, \*Z).
+    """
+
+    z: Tensor
+
+
+def densities_of(model: Any, x: Tensor, *, k: int, seed: int = 0) -> Densities:
+    r"""What :func:`draws_of` returns without the draws themselves, which for large latents are too many to keep.
+
+    Example:
+        >>> from jensen import testing
+        >>> oracle = testing.LinearGaussian(torch.eye(3)[:, :2], noise=0.5)
+        >>> densities_of(oracle.model, torch.zeros(4, 3, dtype=torch.float64), k=7).log_weight.shape
+        torch.Size([7, 4])
+    """
+    return Densities(*_fields_of_all(model, x, k, seed, row_keys(x), _densities))
+
+
+def draws_of(model: Any, x: Tensor, *, k: int, seed: int = 0, keys: Sequence[int] | None = None) -> Draws:
     r"""K draws from q(z|x) for each row; the noise of a row depends on its content and the seed alone.
 
     Arguments:
@@ -46,6 +69,7 @@ def draws_of(model: Any, x: Tensor, *, k: int, seed: int = 0) -> Draws:
         x: Rows in the values that the model sees, shape (N, \*X).
         k: The number of draws K for each row.
         seed: The seed of the noise.
+        keys: What a row's noise depends on instead of its content.
 
     Raises:
         JensenError: If the model has no latents, or log-weights of another kind.
@@ -53,11 +77,17 @@ def draws_of(model: Any, x: Tensor, *, k: int, seed: int = 0) -> Draws:
     Example:
         >>> from jensen import testing
         >>> oracle = testing.LinearGaussian(torch.eye(3)[:, :2], noise=0.5)
-        >>> draws_of(oracle.model, torch.zeros(4, 3, dtype=torch.float64), k=7).log_weight.shape
-        torch.Size([7, 4])
+        >>> draws_of(oracle.model, torch.zeros(4, 3, dtype=torch.float64), k=7).z.shape
+        torch.Size([7, 4, 2])
     """
+    return Draws(*_fields_of_all(model, x, k, seed, row_keys(x) if keys is None else keys, _all_fields))
+
+
+def _fields_of_all(
+    model: Any, x: Tensor, k: int, seed: int, keys: Sequence[int], fields: Callable[[Draw], tuple[Tensor, ...]]
+) -> list[Tensor]:
+    """Fields of the draws of all rows, each of shape (K, N, ...), from blocks of both that fit into memory."""
     check_data(model, x)
-    keys = row_keys(x)
     block = max(1, min(k, _BLOCK_VALUES // (CHUNK_ROWS * math.prod(x.shape[1:]))))
     rows = []
     with evaluation_mode(model), seeded(seed):
@@ -67,15 +97,14 @@ def draws_of(model: Any, x: Tensor, *, k: int, seed: int = 0) -> Draws:
             noise, blocks = RowNoise([mix(seed, "diagnose", key) for key in part_keys], shared=shared), []
             for first in range(0, k, block):
                 with noise:
-                    blocks.append(_fields(model, part, min(block, k - first)))
+                    blocks.append(fields(_drawn(model, part, min(block, k - first))))
             rows.append([torch.cat(field) for field in zip(*blocks, strict=True)])
     # A tensor made in inference mode cannot be used with gradients later; its clone can.
-    z, likelihood, prior, posterior, weight = (torch.cat(field, 1).clone() for field in zip(*rows, strict=True))
-    return Draws(z, likelihood.double(), prior.double(), posterior.double(), weight.double())
+    return [torch.cat(field, 1).clone() for field in zip(*rows, strict=True)]
 
 
-def _fields(model: Any, x: Tensor, k: int) -> tuple[Tensor, ...]:
-    draw = model.draw(x, None, k)
+def _drawn(model: Any, x: Tensor, k: int) -> Draw:
+    draw: Draw = model.draw(x, None, k)
     if not draw.groups:
         raise JensenError("this diagnosis needs a model with latents; this one has none.")
     if getattr(model, "sums_exactly", False):
@@ -83,11 +112,19 @@ def _fields(model: Any, x: Tensor, k: int) -> tuple[Tensor, ...]:
             f"this diagnosis needs log-weights that are log p(x, z) - log q(z|x); those of {type(model).__name__} sum "
             "over latents exactly."
         )
+    return draw
+
+
+def _densities(draw: Draw) -> tuple[Tensor, ...]:
+    log_prior = torch.stack([group.log_prior for group in draw.groups]).sum(0)
+    log_posterior = torch.stack([group.log_posterior for group in draw.groups]).sum(0)
+    return tuple(field.cpu().double() for field in (draw.log_likelihood, log_prior, log_posterior, draw.log_weight))
+
+
+def _all_fields(draw: Draw) -> tuple[Tensor, ...]:
     groups = draw.groups
     z = groups[0].z if len(groups) == 1 else torch.cat([group.z.flatten(2) for group in groups], 2)
-    log_prior = torch.stack([group.log_prior for group in groups]).sum(0)
-    log_posterior = torch.stack([group.log_posterior for group in groups]).sum(0)
-    return tuple(field.cpu() for field in (z, draw.log_likelihood, log_prior, log_posterior, draw.log_weight))
+    return (*_densities(draw), z.cpu())
 
 
 def prior_and_posterior(model: Any, x: Tensor) -> tuple[Distribution, Distribution]:

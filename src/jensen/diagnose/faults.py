@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..evaluation import device_of, evaluation_mode
+from ..evaluation import device_of, evaluation_mode, evidence_of
 from ..noise import seeded
 from ..roles import Objective
-from .draws import Draws, draws_of, prior_and_posterior
+from .draws import Densities, densities_of, draws_of, prior_and_posterior
 from .findings import SURE, Finding
 
 __all__ = ["objective_faults", "weight_faults"]
@@ -60,13 +60,21 @@ def weight_faults(model: Any, x: Tensor, *, k: int = 8, seed: int = 0) -> list[F
                 "Correct log_weight in the model's draw.",
             )
         )
+    if evidence_of(model) != "predictive":  # where each draw has shared latents of its own, no other density does
+        faults += _density_faults(model, x, draws.z, parts)
+    return faults
+
+
+def _density_faults(model: Any, x: Tensor, z: Tensor, parts: Mapping[str, Tensor]) -> list[Finding]:
+    """Whether the densities that a model gives of z are those with which it drew it."""
     with evaluation_mode(model):
         device = device_of(model)
-        z = draws.z.to(device)
+        z = z.to(device)
         joint = model.log_joint(x.to(device), z).double().cpu().mean(0).clone()
         again = parts["log_posterior"]
         if hasattr(model, "posterior"):
             again = prior_and_posterior(model, x)[1].log_prob(z).double().cpu().mean(0).clone()
+    faults = []
     if _differ(joint, _combined(parts, 1, 1, 0), parts):
         faults.append(_inconsistent("log p(x, z)", "log_joint", float((joint - _combined(parts, 1, 1, 0)).mean())))
     if _differ(again, parts["log_posterior"], parts):
@@ -138,7 +146,9 @@ def objective_faults(
         >>> objective_faults(objectives.ELBO(), oracle.model, torch.zeros(4, 3, dtype=torch.float64))
         []
     """
-    draws = draws_of(model, x, k=max(k, objective.k), seed=seed)
+    draws = densities_of(model, x, k=max(k, objective.k), seed=seed)
+    # A mean of weights of an order below that of their logarithms lies below the ELBO, and is a bound all the same.
+    above_elbo = getattr(getattr(objective, "target", None), "alpha", 0.0) <= 1
     bounds, losses = [], []
     with evaluation_mode(model), torch.inference_mode(mode=False), torch.no_grad():
         rows = x.to(device_of(model))
@@ -151,8 +161,9 @@ def objective_faults(
             terms = set(estimate.terms)
     found = []
     if bounds and objective.kind == "lower":
-        found += _bound_faults(torch.stack(bounds), draws)
-    if terms <= _PLAIN_TERMS and not getattr(objective, "free_bits", 0) and hasattr(objective, "beta"):
+        found += _bound_faults(torch.stack(bounds), draws, above_elbo=above_elbo)
+    floors = any(getattr(objective, name, 0) for name in ("free_bits", "free_bits_per_group"))
+    if terms <= _PLAIN_TERMS and above_elbo and not floors and hasattr(objective, "beta"):
         beta = float(objective.beta(objective.period))
         found += _loss_faults(torch.stack(losses), draws, beta, single=objective.k == 1)
     return found
@@ -165,7 +176,7 @@ def _error(samples: Tensor) -> float:
     return float((samples.var(0) / len(samples)).sum().sqrt()) / samples.shape[1]
 
 
-def _bound_faults(bounds: Tensor, draws: Draws) -> list[Finding]:
+def _bound_faults(bounds: Tensor, draws: Densities, *, above_elbo: bool) -> list[Finding]:
     log_weight = draws.log_weight
     elbo, k = float(log_weight.mean()), len(log_weight)
     tight = float((log_weight.logsumexp(0) - math.log(k)).mean())
@@ -177,7 +188,7 @@ def _bound_faults(bounds: Tensor, draws: Draws) -> list[Finding]:
     # The error of the tight bound is the smaller one: it averages weights, not their logarithms.
     if bound > tight + error:
         return [_reported(bound, f"above log p(x) ≥ {tight:.2f} from {k} weights", excess)]
-    if bound < elbo - error:
+    if above_elbo and bound < elbo - error:
         return [_reported(bound, f"below the ELBO of its own log-weights, {elbo:.2f}", excess)]
     return []
 
@@ -199,7 +210,7 @@ def _reported(bound: float, where: str, excess: float) -> Finding:
     )
 
 
-def _loss_faults(losses: Tensor, draws: Draws, beta: float, *, single: bool) -> list[Finding]:
+def _loss_faults(losses: Tensor, draws: Densities, beta: float, *, single: bool) -> list[Finding]:
     likelihood = draws.log_likelihood
     ratio = draws.log_posterior - draws.log_prior
     kl = float(ratio.mean())

@@ -20,7 +20,7 @@ from .budget import ANNEALED_ROWS, BATCH, CHAINS, GAP_ROWS, IDENTITY_ROWS, LEAST
 from .calibration import Calibration, simulation_calibration
 from .collapse import LatentUse, latent_use
 from .disentanglement import Disentanglement, InformationGap, dci, mutual_information_gap
-from .draws import draws_of, prior_and_posterior, row_choice, some_rows
+from .draws import densities_of, prior_and_posterior, row_choice, some_rows
 from .faults import objective_faults, weight_faults
 from .findings import Finding
 from .gaps import InferenceGaps, inference_gaps
@@ -32,7 +32,7 @@ from .scale import PosteriorScale, posterior_scale
 from .surgery import Surgery, elbo_surgery
 from .weights import WeightReport, weigh
 
-__all__ = ["PARTS", "identities"]
+__all__ = ["IDENTITIES", "PARTS"]
 
 _PROBED_ROWS = 4000
 _SCALED_DRAWS = 10_000
@@ -44,19 +44,29 @@ def chosen(subject: Subject, part: str) -> Tensor:
     return some_rows(usual, subject.share_of(part, len(usual), LEAST[part]), subject.seed)
 
 
-def identities(subject: Subject) -> list[Finding]:
-    """What is wrong with the log-weights and the objective, whatever has been learnt."""
-    x = some_rows(subject.x, subject.share_of("identities", IDENTITY_ROWS, LEAST["identities"]), subject.seed)
-    found = weight_faults(subject.model, x, seed=subject.seed)
+def weight_identities(subject: Subject) -> list[Finding]:
+    """What is wrong with the log-weights, whatever has been learnt."""
+    return weight_faults(subject.model, _for_identities(subject), seed=subject.seed)
+
+
+def objective_identities(subject: Subject) -> list[Finding]:
+    """What is wrong with the objective, whatever has been learnt."""
     if subject.objective is None:
-        return found
-    return found + objective_faults(subject.objective, subject.model, x, seed=subject.seed)
+        return []
+    return objective_faults(subject.objective, subject.model, _for_identities(subject), seed=subject.seed)
+
+
+def _for_identities(subject: Subject) -> Tensor:
+    return some_rows(subject.x, subject.share_of("identities", IDENTITY_ROWS, LEAST["identities"]), subject.seed)
+
+
+IDENTITIES = (weight_identities, objective_identities)
 
 
 def weights(subject: Subject) -> WeightReport:
     """Bounds and estimates of log p(x)."""
     x = chosen(subject, "weights")
-    log_weight = draws_of(subject.model, x, k=subject.samples, seed=subject.seed).log_weight + subject.log_jacobian
+    log_weight = densities_of(subject.model, x, k=subject.samples, seed=subject.seed).log_weight + subject.log_jacobian
     labels: dict[str, Any] = {"measure": subject.measure, "split": subject.split, "protocol": subject.protocol}
     labels["kind"] = evidence_of(subject.model)
     return weigh(log_weight, keys=row_keys(x), **labels)
@@ -156,9 +166,14 @@ def calibration(subject: Subject) -> Calibration:
 
 def scale(subject: Subject) -> PosteriorScale:
     """Whether all posteriors should be wider or narrower for the objective that they were trained by."""
-    objective = subject.objective
+    # That of aggressive inference is the one it wraps.
+    objective = getattr(subject.objective, "objective", subject.objective)
     target = getattr(objective, "encoder_target", None)
     beta = getattr(objective, "beta", None)
+    if objective is not None and not callable(beta):
+        raise JensenError(
+            f"{type(objective).__name__} asks something else of q(z|x) than a bound does, which another scale may suit."
+        )
     weight = float(beta(objective.period)) if callable(beta) else 1.0
     if target is None:
         return posterior_scale(subject.model, chosen(subject, "scale"), beta=weight, seed=subject.seed)

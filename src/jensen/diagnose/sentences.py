@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ..evaluation import ACTIVE
 from .findings import SURE, Finding
 from .gradients import least_noisy
 from .measured import Measured
@@ -22,6 +23,7 @@ _FAR = 1.6
 on a 95% interval holds less than 80%."""
 
 _LEAST_NATS = 0.5
+_UNSURE_NATS = 2.0
 _MANY = 0.1
 _SMALLEST_P = 1e-6
 
@@ -61,7 +63,8 @@ def _log_p(page: Page) -> list[Finding]:
                 found,
                 f"For {share:.0%} of the rows the weights have too heavy a tail (k̂ above {weights.threshold:.2f}), so "
                 "the bound is loose there and still rises with K.",
-                "Take more draws (--samples), and compare with annealing, which does not rest on the encoder.",
+                "Take more draws (--samples)"
+                + (", and compare with annealing, which leaves where the encoder starts." if page.annealed else "."),
             )
         ]
     told = "" if share is None else f"The weights of {1 - share:.0%} of the rows can be relied on (k̂)."
@@ -78,7 +81,9 @@ def _limits(page: Page) -> list[Finding]:
         causes["generalisation"] = gaps.generalisation
     real = {name: gap for name, gap in causes.items() if gap.beyond(0) > SURE and gap.value > _LEAST_NATS}
     if not real:
-        return [Finding("note", "gaps", "No gap stands out: the ELBO is close to what this decoder allows.", "", "")]
+        unsure = any(gap.value + SURE * gap.se > _UNSURE_NATS for gap in causes.values())
+        meaning = "The rows are too few to say more." if unsure else "The ELBO is close to what this decoder allows."
+        return [Finding("note", "gaps", "No gap stands out.", meaning, "")]
     name = max(real, key=lambda cause: real[cause].value)
     meaning, change = _CAUSES[name]
     found = f"What costs most is {name}: {_nats(real[name])}."
@@ -152,11 +157,15 @@ def _use(page: Page) -> list[Finding]:
             )
         ]
     low, high = use.active_interval
-    found = f"{use.active} of {latents} latents are active (95% interval {low} to {high}), and the decoder uses z."
+    used = _sure(use.other_rows, 0)
+    found = f"{use.active} of {latents} latents are active (95% interval {low} to {high}), " + (
+        "and the decoder uses z." if used else "but whether the decoder uses them these rows do not tell."
+    )
     if use.active == 0:
+        yet = "and yet the decoder uses z" if used else "and whether the decoder uses z these rows do not tell"
         found = (
-            "No latent is active (the variance of no posterior mean is above 0.01), and yet the decoder uses z: with "
-            f"the z of another row log p(x|z) falls by {_nats(use.other_rows)}."
+            f"No latent is active (the variance of no posterior mean is above {ACTIVE}), {yet}: with the z of another "
+            f"row log p(x|z) falls by {_nats(use.other_rows)}."
         )
         return [Finding("note", "latents", found, "The codes carry little so far.", "Train for longer (--epochs).")]
     if use.verdict == "spare latents":
@@ -206,7 +215,7 @@ def _calibration(page: Page) -> list[Finding]:
         found = f"Ranks of z among draws of q look uniform (p = {calibration.p_value:.2g})."
         meaning = "q is calibrated as far as this can tell: uniform ranks are necessary, not sufficient."
         return [Finding("note", "calibration", found, meaning, "")]
-    spread = float(calibration.spread.median())
+    spread = float(calibration.spread[calibration.wrong].mean())  # of which some there are, where it is told
     about = {
         "too narrow": f"z spreads {spread:.2f} times as far as q says",
         "too wide": f"z spreads only {spread:.2f} times as far as q says",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -67,6 +68,8 @@ class Annealed(Weighted):
         leapfrogs: The number of leapfrog steps of a transition.
         start: Where annealing starts; None for the prior.
         acceptance: The mean acceptance probability of each row over all transitions, shape (N,).
+        independent: Whether chains are; those that start from one sample are not, so that their weights do not tell how
+            far the mean of them may be off, and variance and effective sample size are unknown.
     """
 
     betas: tuple[float, ...]
@@ -74,6 +77,18 @@ class Annealed(Weighted):
     leapfrogs: int
     start: Proposal | None
     acceptance: Tensor
+    independent: bool = True
+
+    @cached_property
+    def ess(self) -> Tensor:
+        return self._if_independent(super().ess)
+
+    @cached_property
+    def variance(self) -> Tensor:
+        return self._if_independent(super().variance)
+
+    def _if_independent(self, values: Tensor) -> Tensor:
+        return values if self.independent else torch.full_like(values, math.nan)
 
 
 def ais(

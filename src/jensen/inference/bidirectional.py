@@ -102,7 +102,8 @@ def reverse_ais(model: Any, x: Tensor, z: Tensor, forward: Annealed, *, seed: in
             begin += count
     log_weight, accepted = (torch.cat(column, -1) for column in zip(*parts, strict=True))
     check_weights(log_weight)
-    return replace(forward, log_weight=log_weight, keys=keys, kind="upper", acceptance=accepted)
+    apart = latents is z or forward.k == 1
+    return replace(forward, log_weight=log_weight, keys=keys, kind="upper", acceptance=accepted, independent=apart)
 
 
 def bdmc(
