@@ -123,6 +123,36 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, name, damage, caplog):
     assert damage == "commit" or "damaged" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("manifest.json", '{"state.json": "text"}'),
+        ("manifest.json", "[]"),
+        ("state.json", "[1, 2]"),
+        ("state.json", '{"step": "two"}'),
+    ],
+)
+def test_documents_of_another_form_are_passed_over(tmp_path, name, text):
+    checkpoints = Checkpoints(tmp_path)
+    for step in (1, 2):
+        checkpoints.save(checkpoint(step))
+    folder = tmp_path / "step-00000002"
+    (folder / name).write_text(text)
+    if name == "state.json":
+        manifest = files.read_json(folder / "manifest.json")
+        manifest[name]["sha256"] = files.sha256(folder / name)
+        files.write_json(folder / "manifest.json", manifest)
+    assert checkpoints.load().step == 1
+
+
+def test_the_newest_is_kept_however_many_digits_it_has(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    for step in (99_999_998, 99_999_999, 100_000_000):
+        checkpoints.save(checkpoint(step))
+    assert checkpoints.load().step == 100_000_000
+    assert not (tmp_path / "step-99999998").exists()
+
+
 def test_nothing_to_resume_from_is_said(tmp_path):
     with pytest.raises(RunError, match="nothing to resume"):
         Checkpoints(tmp_path / "none").load()

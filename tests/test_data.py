@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from jensen.data import Rows, batch_index, open_source, prepare
 from jensen.data import download as downloads
+from jensen.data.named import data_folders
 from jensen.data.schema import infer
 from jensen.errors import DataError, FileFormatError, JensenError
 
@@ -539,6 +540,18 @@ def test_a_download_that_is_not_the_known_file_is_refused_and_not_kept(tmp_path,
     with pytest.raises(DataError, match="could not fetch"):
         downloads.fetch("mnist", tmp_path / "kept", wrong_mirror + "/nowhere")
     assert not (tmp_path / "kept").exists()
+
+
+def test_a_download_that_was_interrupted_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("JENSEN_DATA", str(tmp_path / "none"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (folder := data_folders()[-1] / "mnist").mkdir(parents=True)
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(b"the first of four")
+    asked = []
+    monkeypatch.setattr(downloads, "fetch", lambda *args: asked.append(args))
+    with pytest.raises(FileFormatError):
+        open_source("mnist", download=True)
+    assert asked == [("mnist", folder)]
 
 
 def test_nothing_is_downloaded_unless_asked(tmp_path, monkeypatch):

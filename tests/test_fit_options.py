@@ -1,6 +1,7 @@
 """Options of a fit that concern where, how long, how often and how exactly it computes."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,23 @@ def test_seeds_that_make_no_sense(tmp_path):
     (tmp_path / "m" / "seeds.json").write_text('{"seeds": "x"}')
     with pytest.raises(FileFormatError):
         run.resume_seeds(tmp_path / "m", x)
+
+
+def test_several_seeds_are_of_one_data_set(tmp_path, monkeypatch):
+    for name, count in (("a", 60), ("b", 80)):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "d.npy", np.random.default_rng(0).normal(size=(count, 5)))
+    monkeypatch.chdir(tmp_path / "a")
+    asked = iter(range(1000))
+    run.fit_seeds("d.npy", 2, out=tmp_path / "s", should_stop=lambda: next(asked) == 2, **TINY)
+    monkeypatch.chdir(tmp_path / "b")
+    done = run.resume_seeds(tmp_path / "s")
+    assert done.finished and len({each.result["data"]["n_test"] for each in done.runs}) == 1
+    other = run.fit(tmp_path / "b" / "d.npy", out=tmp_path / "other", **TINY)
+    shutil.rmtree(tmp_path / "s" / "seed-1")
+    other.path.rename(tmp_path / "s" / "seed-1")
+    with pytest.raises(RunError, match="other data"):
+        run.resume_seeds(tmp_path / "s")
 
 
 def test_seeds_from_the_command_line(cli):

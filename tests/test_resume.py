@@ -14,10 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import jensen
+from jensen import VAE, Conditional, families, nets, objectives, priors, train
 from jensen.errors import JensenError, NonFiniteError, RunError
-from jensen.files import read_tensors
+from jensen.files import read_json, read_tensors, sha256, write_json
+from jensen.train import Checkpoints
 
 # 1437 training rows in batches of 100 make 15 steps an epoch; the warm-up of the KL ends at step 20.
 OPTIONS = {
@@ -242,6 +245,93 @@ def test_the_second_fit_in_a_folder_is_refused_and_the_owner_named(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert jensen.resume(folder, stop_after=1).step >= 1  # a dead owner does not block
+
+
+def test_a_new_training_does_not_mix_its_checkpoints_with_those_of_another(tmp_path):
+    options = {"steps": 8, "batch_size": 16, "checkpoints": Checkpoints(tmp_path, every=2)}
+    x = (torch.rand(64, 6, generator=torch.Generator().manual_seed(0)) < 0.3).float()
+
+    def model():
+        torch.manual_seed(0)
+        return VAE(
+            priors.StandardNormal(2),
+            Conditional(nets.mlp(2, 6, (4,)), families.Bernoulli(6)),
+            Conditional(nets.mlp(6, 4, (4,)), families.Normal(2, families.PredictedScale())),
+        )
+
+    train.fit(model(), objectives.ELBO(), x, **options)
+    with pytest.raises(RunError, match="resume=True"):
+        train.fit(model(), objectives.ELBO(), x, **options)
+    assert train.fit(model(), objectives.ELBO(), x, resume=True, **options).finished
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda state: state.pop("selection"),
+        lambda state: state.update(guard={"skipped": "text"}),
+        lambda state: state.update(recent="text"),
+        lambda state: state.update(journal=[]),
+    ],
+)
+def test_a_state_of_another_form_is_named(tmp_path, damage):
+    jensen.fit("digits", out=tmp_path / "run", stop_after=3, **OPTIONS)
+    for folder in (tmp_path / "run" / "checkpoints").glob("step-*"):
+        state, manifest = read_json(folder / "state.json"), read_json(folder / "manifest.json")
+        damage(state)
+        write_json(folder / "state.json", state)
+        manifest["state.json"]["sha256"] = sha256(folder / "state.json")
+        write_json(folder / "manifest.json", manifest)
+    with pytest.raises(JensenError, match="damaged"):
+        jensen.resume(tmp_path / "run")
+
+
+def test_a_model_in_double_precision_resumes(tmp_path):
+    x = (torch.rand(64, 6, generator=torch.Generator().manual_seed(0)) < 0.3).double()
+    found = []
+    for stops in ((None,), (7, None)):
+        torch.manual_seed(0)
+        model = VAE(
+            priors.StandardNormal(2),
+            Conditional(nets.mlp(2, 6, (4,)), families.Bernoulli(6)),
+            Conditional(nets.mlp(6, 4, (4,)), families.Normal(2, families.PredictedScale())),
+        ).double()
+        options = {"steps": 20, "batch_size": 16, "checkpoints": Checkpoints(tmp_path / str(len(stops)))}
+        for number, stop in enumerate(stops):
+            train.fit(model, objectives.ELBO(), x, stop_after=stop, resume=number > 0, **options)
+        found.append(model.state_dict())
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_data_that_have_moved_keep_their_name_and_their_units(tmp_path, monkeypatch):
+    x = np.random.default_rng(0).normal(size=(60, 5))
+    (tmp_path / "data" / "foo").mkdir(parents=True)
+    np.save(tmp_path / "data" / "foo" / "rows.npy", x)
+    monkeypatch.setenv("JENSEN_DATA", str(tmp_path / "data"))
+    few = {"steps": 6, "samples": 2, "hidden": (4,), "validate_every": 3}
+    whole = jensen.fit("foo", out=tmp_path / "whole", **few)
+    jensen.fit("foo", out=tmp_path / "part", stop_after=4, **few)
+    np.save(tmp_path / "elsewhere.npy", x)
+    part = jensen.resume(tmp_path / "part", tmp_path / "elsewhere.npy")
+    assert part.result["data"]["protocol"] == whole.result["data"]["protocol"]
+    assert jensen.compare(tmp_path / "whole", tmp_path / "part")["elbo"]["difference"] == 0
+    splits = {name: np.round(x[i::3] * 8) for i, name in enumerate(("train", "valid", "test"))}
+    np.savez(tmp_path / "own.npz", **splits)
+    np.savez(tmp_path / "large.npz", **{name: 1024 * rows for name, rows in splits.items()})
+    jensen.fit(tmp_path / "own.npz", out=tmp_path / "own", stop_after=4, **few)
+    with pytest.raises(RunError, match="units"):
+        jensen.resume(tmp_path / "own", tmp_path / "large.npz")
+
+
+def test_the_seconds_of_all_calls_add_up(tmp_path):
+    folder = tmp_path / "run"
+    jensen.fit("digits", out=folder, stop_after=3, **OPTIONS)
+    for stop in (5, None):
+        run = jensen.resume(folder, stop_after=stop)
+    lines = [json.loads(line) for line in (folder / "timing.jsonl").read_text().splitlines()]
+    calls = {line["call"]: line["seconds"] for line in lines}
+    assert len(calls) == 3 and run.result["seconds"] == pytest.approx(sum(calls.values()))
+    assert [line["step"] for line in lines if line["call"] == lines[0]["call"]][-1] == 3
 
 
 def test_rows_from_memory_are_given_again(tmp_path):

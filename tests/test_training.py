@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from jensen import VAE, Conditional, data, families, nets, objectives, priors, schedules, testing, train
-from jensen.errors import DataError, DeadTermError, JensenError, OptionError
+from jensen.errors import DataError, DeadTermError, JensenError, OptionError, SupportError
 from jensen.evaluation import bounds, elbo, latents
 from jensen.roles import Estimate
 
@@ -139,6 +139,17 @@ def test_the_weights_with_the_best_validation_bound_are_kept():
     assert float(again) == pytest.approx(history.best_bound, abs=1e-9)
 
 
+def test_an_objective_of_several_weights_selects_by_its_own_bound():
+    x, vae = coins(60), small_vae()
+    history = train.fit(vae, objectives.IWAE(k=5), x[:20], valid=x[20:], steps=20, validate_every=20)
+    from jensen.noise import mix
+
+    own = bounds(vae, x[20:], k=5, seed=mix(0, "validation")).log_likelihood.mean()
+    (line,) = history.lines
+    assert line["valid"]["k"] == 5 and line["valid"]["log_likelihood"] == pytest.approx(float(own), abs=1e-9)
+    assert history.best_bound == line["valid"]["log_likelihood"] and "elbo" not in line["valid"]
+
+
 def test_nothing_is_kept_from_before_the_end_of_a_warm_up():
     x, valid = coins(20), coins(60)[20:]
     objective = objectives.ELBO(beta=schedules.Linear(0.0, 1.0, steps=300))
@@ -201,6 +212,10 @@ def test_what_cannot_be_trained_is_refused():
             train.fit(small_vae(), objectives.ELBO(), rows, steps=2)
     with pytest.raises(DataError):
         train.fit(small_vae(), objectives.ELBO(), x, valid=x[:0], steps=2)
+    many = coins(5000)
+    many[4500, 2] = 50.0
+    with pytest.raises(SupportError, match=r"row 4096.*50\.0 in row 404"):
+        train.fit(small_vae(), objectives.ELBO(), many, steps=2)
     with pytest.raises(OptionError, match="resume"):
         train.fit(small_vae(), objectives.ELBO(), x, steps=2, resume=True)
     frozen = small_vae().requires_grad_(False)

@@ -120,7 +120,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         tensors.update({str(name): tensors[owner] for name, owner in aliases.items()})
     except FileNotFoundError as error:
         raise FileFormatError(f"{path} does not exist.") from error
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, safetensors.SafetensorError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        RecursionError,
+        safetensors.SafetensorError,
+    ) as error:
         raise FileFormatError(f"{path} is not a whole safetensors file: {error}.") from error
     return cast(dict[str, Tensor], tensors)
 

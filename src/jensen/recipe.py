@@ -112,7 +112,10 @@ def choose(
         computing = _computing(built, device, steps, options, made, compiles=compiles)
         training = _training(count, steps, reason, built, options, computing, made)
         every = options.checkpoint_every or _every(training)
-        samples = _samples(schema, scored, options, made if evidence_of(built.model) in _SAMPLED else [])
+        sampled = evidence_of(built.model) in _SAMPLED
+        if options.samples is not None and not sampled:
+            made.append(Choice("scoring", "without samples", "there is no bound on log p(x) that has a K", "--samples"))
+        samples = _samples(schema, scored, options, made if sampled else [])
         return Plan(built.model, objective, training, every, samples, device, made)
 
     if options.time_budget is None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import urllib.error
 import urllib.request
+import zlib
 from pathlib import Path
 
 from ..errors import DataError
@@ -54,7 +56,7 @@ def fetch(name: str, folder: Path, base: str | None = None) -> None:
             with urllib.request.urlopen(url, timeout=60) as response:  # noqa: S310 (a fixed https address)
                 content = response.read(_MAX_BYTES)
             found = hashlib.sha256(gzip.decompress(content)).hexdigest()
-        except (urllib.error.URLError, OSError, EOFError) as error:
+        except (urllib.error.URLError, OSError, EOFError, zlib.error) as error:
             raise DataError(
                 f"could not fetch {url}: {error}. Put the file into {folder} by hand, or set JENSEN_DATA to a folder "
                 f"that holds {name}/."
@@ -62,6 +64,6 @@ def fetch(name: str, folder: Path, base: str | None = None) -> None:
         if found != expected:
             raise DataError(f"{url} is not the known file: expected SHA-256 {expected} unpacked, got {found}.")
         folder.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(".part")
+        partial = target.with_name(f".{file}.{os.getpid()}.part")
         partial.write_bytes(content)
         partial.replace(target)

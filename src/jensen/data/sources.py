@@ -121,6 +121,10 @@ def _open_named(name: str, key: str | None, image_size: ImageSize, *, download: 
     folder_name, special = NAMED.get(name, (name, None))
     for parent in data_folders():
         folder = parent / folder_name
+        if download and name in DOWNLOADS and parent == data_folders()[-1]:
+            from .download import fetch  # only on request
+
+            fetch(DOWNLOADS[name], folder)  # what is there already is not fetched again
         if os.path.isdir(folder) and any(folder.iterdir()):  # also says no to names that are too long
             if special is None:
                 return _open_folder(folder, name, key, image_size)
@@ -128,11 +132,6 @@ def _open_named(name: str, key: str | None, image_size: ImageSize, *, download: 
                 raise DataError(f"--key {key} chooses an array of an .npz file; the rows of {name} are known.")
             with reading(folder):
                 return special(folder, name)
-    if download and name in DOWNLOADS:
-        from .download import fetch  # only on request
-
-        fetch(DOWNLOADS[name], data_folders()[-1] / folder_name)
-        return _open_named(name, key, image_size, download=False)
     return None
 
 

@@ -2,7 +2,7 @@
 
 from ..numbers import Number
 from .averages import elbo, kind_of, log_likelihood, summarise
-from .checks import check_data, evidence_of, latent_size, measure_of
+from .checks import check_data, check_values, evidence_of, latent_size, measure_of
 from .chunks import CHUNK_ROWS, device_of, evaluation_mode, in_chunks
 from .per_row import Bounds, bounds, reconstructions
 from .usage import ACTIVE, Latents, latents
@@ -15,6 +15,7 @@ __all__ = [
     "Number",
     "bounds",
     "check_data",
+    "check_values",
     "device_of",
     "elbo",
     "evaluation_mode",

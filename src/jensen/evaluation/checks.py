@@ -12,7 +12,7 @@ from ..noise import seeded
 from ..roles import Evidence, Given
 from .chunks import device_of, evaluation_mode
 
-__all__ = ["check_data", "draws_alike", "evidence_of", "latent_size", "measure_of"]
+__all__ = ["check_data", "check_values", "draws_alike", "evidence_of", "latent_size", "measure_of"]
 
 
 def evidence_of(model: Any) -> Evidence:
@@ -49,6 +49,25 @@ def check_data(model: Any, x: Tensor, given: Given | None = None) -> None:
         ShapeError: If the model's networks refuse rows of this shape.
         SupportError: If a value lies outside the support of the likelihood.
     """
+    check_values(model, x)
+    try:
+        with evaluation_mode(model), seeded(0):
+            model.draw(x[:1].to(device_of(model)), _first(given, x, device_of(model)))
+    except RuntimeError as error:
+        raise ShapeError(
+            f"the model cannot draw latents for rows of shape {tuple(x.shape[1:])}, {x.dtype}: {error}. Check the "
+            "input size of the posterior's network, the number of latents, and event_dims of Conditional (the number "
+            "of dimensions of one input)."
+        ) from error
+
+
+def check_values(model: Any, x: Tensor) -> None:
+    """What :func:`check_data` checks of the values alone.
+
+    Raises:
+        DataError: If there are no rows or a value is not finite.
+        SupportError: If a value lies outside the support of the likelihood.
+    """
     if not isinstance(x, Tensor) or x.ndim < 2 or len(x) == 0:
         shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         raise DataError(f"expected a tensor of rows, shape (N, *X) with N >= 1; got {shape}.")
@@ -61,15 +80,6 @@ def check_data(model: Any, x: Tensor, given: Given | None = None) -> None:
         )
     if hasattr(model.likelihood, "check"):
         model.likelihood.check(x)
-    try:
-        with evaluation_mode(model), seeded(0):
-            model.draw(x[:1].to(device_of(model)), _first(given, x, device_of(model)))
-    except RuntimeError as error:
-        raise ShapeError(
-            f"the model cannot draw latents for rows of shape {tuple(x.shape[1:])}, {x.dtype}: {error}. Check the "
-            "input size of the posterior's network, the number of latents, and event_dims of Conditional (the number "
-            "of dimensions of one input)."
-        ) from error
 
 
 def _first(given: Given | None, x: Tensor, device: torch.device) -> Given | None:

@@ -262,6 +262,11 @@ class Fitted:
         """
         if n < 1:
             raise OptionError(f"sample needs a positive number of rows; got n={n}.")
+        if temperature != 1 and (mean or self.schema is None or self.schema.kind != "tokens"):
+            raise OptionError(
+                "a temperature is for draws of sentences, which are chosen token by token; rows of other kinds and "
+                "means have none. Leave it out."
+            )
         chosen = int(torch.randint(2**62, ())) if seed is None else seed
         classes = int(getattr(self.vae, "conditions", 0))
         with evaluation_mode(self.vae), seeded(chosen, "sample"):

@@ -7,6 +7,7 @@ import os
 import platform
 import socket
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -49,18 +50,17 @@ class Journal:
 
     def __init__(self, folder: Path, told: Callable[[Report], None]) -> None:
         self.paths = {"metrics": folder / "metrics.jsonl", "timing": folder / "timing.jsonl"}
-        self.told = told
+        self.told, self.call = told, uuid.uuid4().hex[:8]
         for path in self.paths.values():
             path.touch()
 
     def write(self, report: Report) -> None:
-        timing = {"step": report.line["step"], **report.timing}
-        for path, line in ((self.paths["metrics"], report.line), (self.paths["timing"], timing)):
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line, allow_nan=False) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+        _append(self.paths["metrics"], report.line)
+        self.clock(report.line["step"], report.timing)
         self.told(report)
+
+    def clock(self, step: int, timing: Mapping[str, float]) -> None:
+        _append(self.paths["timing"], {"step": step, "call": self.call, **timing})
 
     def position(self) -> dict[str, int]:
         return {name: path.stat().st_size for name, path in self.paths.items()}
@@ -73,6 +73,13 @@ class Journal:
 
     def lines(self) -> list[dict[str, Any]]:
         return read_lines(self.paths["metrics"])
+
+
+def _append(path: Path, line: Mapping[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line, allow_nan=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -233,6 +240,8 @@ def reopen(folder: Path, data: DataLike | None = None) -> Splits:
         density=schema.kind == "continuous",
         text=TextOptions.of(schema),
     )
+    # Data that were given by a name or a link, or have moved, keep the name that their numbers go by.
+    splits = replace(splits, schema=splits.schema.model_copy(update={"name": schema.name}))
     shown = repr(reference) if isinstance(reference, str | os.PathLike) else "the data"
     for split, digest in digests.items():
         if splits.fingerprint(split) != digest:
@@ -240,6 +249,11 @@ def reopen(folder: Path, data: DataLike | None = None) -> Splits:
                 f"the {split} rows of {shown} are not those that {folder} was fitted on: their SHA-256 "
                 f"differs{_change(splits, record)}. Put the old files back, or start a new fit."
             )
+    if splits.schema != schema:
+        raise RunError(
+            f"{shown} has the rows of {folder} but not their units: the values, their grid or their vocabulary differ. "
+            "Put the old files back, or start a new fit."
+        )
     return replace(splits, use=_label_use(folder, record, splits))
 
 

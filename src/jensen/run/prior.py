@@ -95,6 +95,8 @@ def _new_prior(kind: str, model: Any, components: int, seed: int) -> Any:
     shape = tuple(model.prior().event_shape) if hasattr(model, "prior") else (model.latent_size,)
     if len(shape) != 1:
         raise OptionError(f"a {kind} is a prior over a vector of latents; this model's have shape {shape}.")
+    if kind == "flow" and components != _COMPONENTS:
+        raise OptionError("components are those of a mixture; a flow has none. Leave them out.")
     with seeded(seed, "new prior"):
         return priors.Mixture(shape[0], components) if kind == "mixture" else priors.Flow(shape[0])
 

@@ -126,12 +126,8 @@ def _reconstructed(fitted: Fitted, splits: Splits, observer: Observer) -> tuple[
 
 def _seconds(folder: Path) -> float | None:
     """The time spent training, over all calls: each call's clock starts at zero."""
-    total, last = 0.0, 0.0
-    for line in read_lines(folder / "timing.jsonl"):
-        seconds = float(line["seconds"])
-        total += last if seconds < last else 0.0
-        last = seconds
-    return total + last
+    calls = {line.get("call"): float(line["seconds"]) for line in read_lines(folder / "timing.jsonl")}
+    return math.fsum(calls.values())
 
 
 def _data_json(splits: Splits) -> dict[str, Any]:
@@ -290,6 +286,7 @@ def _finished(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, T
             raise ValueError("nothing was measured")
         for name in present:
             number = number_of(result["test"][name])
+            _ = result["test"][name]["kind"], result["test"][name]["k"], result["test"][name]["measure"]
             if scores[name].shape != (count,) or not isinstance(number.mean, float):
                 raise ValueError(f"{name} and its scores disagree")
     except (KeyError, TypeError, ValueError) as error:

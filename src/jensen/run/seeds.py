@@ -15,7 +15,7 @@ from ..files import read_json, write_json
 from ..numbers import QUANTITIES
 from ..recipe import parse_options
 from .fitting import Run, fit, resume
-from .folder import new_folder
+from .folder import new_folder, owned
 from .observe import Log, Observer
 from .results import SCHEMA_VERSION
 
@@ -71,7 +71,7 @@ def fit_seeds(
     if not 2 <= seeds <= 10_000:
         raise OptionError(f"--seeds must lie between 2 and 10000, so that runs can differ; got {seeds}.")
     chosen = parse_options(options)
-    reference = os.fspath(data) if isinstance(data, str | os.PathLike) else None
+    reference = _reference(data)
     name = Path(reference).name.split(".")[0] if reference else "array"
     folder = new_folder(out, f"{name}-seeds")
     plan = {
@@ -81,7 +81,18 @@ def fit_seeds(
         "options": chosen.model_dump(mode="json", exclude_unset=True),
     }
     write_json(folder / _FILE, plan)
-    return _run(folder, plan, data, download=download, should_stop=should_stop, observer=observer or Log())
+    with owned(folder):
+        return _run(folder, plan, data, download=download, should_stop=should_stop, observer=observer or Log())
+
+
+def _reference(data: DataLike) -> str | None:
+    """Where data come from, for a later call from another folder; None for data in memory."""
+    if not isinstance(data, str | os.PathLike):
+        return None
+    text = os.fspath(data)
+    # A bare word may also be the name of data.
+    is_path = (os.path.exists(text) and Path(text).name != text) or bool(Path(text).suffix)
+    return os.path.abspath(text) if is_path else text
 
 
 def is_seed_runs(path: str | os.PathLike[str]) -> bool:
@@ -113,7 +124,8 @@ def resume_seeds(
     if data is None and reference is None:
         raise RunError(f"the data of {folder} came from memory; in Python, pass them to resume_seeds.")
     found = reference if data is None else data
-    return _run(folder, plan, found, download=False, should_stop=should_stop, observer=observer or Log())
+    with owned(folder):
+        return _run(folder, plan, found, download=False, should_stop=should_stop, observer=observer or Log())
 
 
 def _run(
@@ -145,8 +157,19 @@ def _run(
     return SeedRuns(folder, runs, summary)
 
 
+def _data_of(run: Run) -> tuple[Any, Any]:
+    record = read_json(run.path / "data.json")
+    return record["sha256"], run.result["data"]["protocol"]
+
+
 def _spread(runs: list[Run]) -> dict[str, Any]:
     """Mean and standard deviation over runs of each test number."""
+    for run in runs[1:]:
+        if _data_of(run) != _data_of(runs[0]):
+            raise RunError(
+                f"{run.path} was fitted to other data than {runs[0].path}, so that there is no mean over both. Remove "
+                "it and go on with the old data."
+            )
     table = {}
     for name in (name for name in QUANTITIES if name in runs[0].result["test"]):
         values = [run.result["test"][name]["mean"] for run in runs]

@@ -87,6 +87,17 @@ class Checkpoints:
             shutil.rmtree(old, ignore_errors=True)
         return target
 
+    def refuse_others(self) -> None:
+        """Checks that there are no checkpoints of another training, which would be mixed up with those of a new one.
+
+        Raises:
+            RunError: If there are.
+        """
+        if self._committed():
+            raise RunError(
+                f"{self.folder} holds checkpoints already. Go on from them with resume=True, or choose another folder."
+            )
+
     def load(self) -> Checkpoint:
         """The newest whole checkpoint; damaged ones are passed over with a warning.
 
@@ -105,7 +116,8 @@ class Checkpoints:
         )
 
     def _committed(self) -> list[Path]:
-        return sorted(path.parent for path in self.folder.glob("step-*/COMMIT"))
+        found = (path.parent for path in self.folder.glob("step-*/COMMIT"))
+        return sorted((path for path in found if path.name[5:].isdecimal()), key=lambda path: int(path.name[5:]))
 
     def _read(self, path: Path) -> Checkpoint:
         manifest = read_json(path / "manifest.json")
@@ -113,13 +125,15 @@ class Checkpoints:
             raise FileFormatError(f"{path / 'manifest.json'} is not a manifest.")
         for name, entry in manifest.items():
             file = path / Path(name).name
-            if not file.is_file() or sha256(file) != entry["sha256"]:
+            if not isinstance(entry, dict) or not file.is_file() or sha256(file) != entry.get("sha256"):
                 raise FileFormatError(f"{file} differs from the manifest.")
         state = read_json(path / "state.json")
+        if not isinstance(state, dict) or not isinstance(state.get("step"), int):
+            raise FileFormatError(f"{path / 'state.json'} is not the state of a training.")
         tensors = {
             Path(name).stem: read_tensors(path / Path(name).name) for name in manifest if name.endswith(".safetensors")
         }
-        return Checkpoint(int(state.pop("step")), tensors, state)
+        return Checkpoint(state.pop("step"), tensors, state)
 
     def _remove_leftovers(self) -> None:
         """Removes what an interrupted save left behind."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..data import Rows
 from ..errors import DataError, OptionError
-from ..evaluation import check_data
+from ..evaluation import check_data, check_values
 from ..roles import Given, Objective
 from .checkpoint import Checkpoints
 from .history import History, Journal
@@ -20,6 +20,9 @@ from .profile import Profile
 from .validation import Validation
 
 __all__ = ["fit"]
+
+_CHECKED = 4096
+"""Rows whose values are checked together."""
 
 
 def fit(
@@ -134,6 +137,8 @@ def fit(
     loop = Loop(model, objective, rows, validation, options, checkpoints, journal, profile or Profile(on=False))
     if resume:
         loop.restore()
+    elif checkpoints is not None:
+        checkpoints.refuse_others()
     return loop.run(stop_after, should_stop or (lambda: False))
 
 
@@ -142,10 +147,14 @@ def _check(model: Any, rows: Rows, valid: Tensor | None, valid_given: Given | No
         raise OptionError(f"warmup={options.warmup} must be below steps={options.steps}.")
     if not any(p.requires_grad for p in model.parameters()):
         raise OptionError("the model has no parameters to train.")
-    index = torch.arange(min(len(rows), 256))
     with torch.random.fork_rng(devices=[]):
-        first, given = rows.batch(index)
-    check_data(model, first, given)
+        first, given = rows.batch(torch.arange(min(len(rows), _CHECKED)))
+        check_data(model, first, given)
+        for start in range(len(first), len(rows), _CHECKED):
+            try:
+                check_values(model, rows.batch(torch.arange(start, min(start + _CHECKED, len(rows))))[0])
+            except DataError as error:
+                raise type(error)(f"counting from training row {start}: {error}") from error
     if valid is not None:
         check_data(model, valid, valid_given)
         if tuple(valid.shape[1:]) != tuple(first.shape[1:]):

@@ -19,9 +19,14 @@ class Report:
 
 
 class Journal(Protocol):
-    """Where reports go. ``position`` marks how far the journal has come, and ``rewind`` goes back to such a mark."""
+    """Where reports go, and ``clock`` values without one where a call ends.
+
+    ``position`` marks how far the journal has come, and ``rewind`` goes back to such a mark.
+    """
 
     def write(self, report: Report) -> None: ...
+
+    def clock(self, step: int, timing: Mapping[str, float]) -> None: ...
 
     def position(self) -> dict[str, int]: ...
 

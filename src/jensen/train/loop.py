@@ -81,6 +81,8 @@ class Loop:
                 if self._due():
                     self._report(history)
                 stopping = should_stop()
+                if self.journal is not None and (stopping or self.step == last):
+                    self.journal.clock(self.step, self._timing(history))
                 if stopping or (self.checkpoints and self.checkpoints.due(self.step)):
                     self._save()
                 if stopping:
@@ -116,6 +118,7 @@ class Loop:
         seed_device(self.device, mix(options.seed, "step", self.step))
         rate = self.rate(self.step) * self.fallback.factor
         loss, names, sums, good = self.stepper.take(index, self.step, rate)
+        loss = loss.float()  # as it is read back from a checkpoint
         self.average.update(self.step)
         self.sums.add(names, sums, good)
         if self.step < _WINDOW:
@@ -187,9 +190,12 @@ class Loop:
         self.fallback.keep(self.skipped)
         self.sums = Sums()
         history.lines.append(line)
-        timing = {"seconds": history.seconds, "examples_per_second": history.examples / max(history.seconds, 1e-9)}
         if self.journal is not None:
-            self.journal.write(Report(line, timing, self.options.steps))
+            self.journal.write(Report(line, self._timing(history), self.options.steps))
+
+    @staticmethod
+    def _timing(history: History) -> dict[str, float]:
+        return {"seconds": history.seconds, "examples_per_second": history.examples / max(history.seconds, 1e-9)}
 
     def _validate(self, validation: Validation) -> dict[str, Any] | None:
         try:
@@ -236,12 +242,18 @@ class Loop:
         found = self.checkpoints.load()
         state, parts = found.state, {n: on(self.device, part) for n, part in found.tensors.items()}
         try:
-            self.model.load_state_dict(parts["model"])
-            self.stepper.adam.restore(parts["optimizer"])
-            self.average.restore(parts.get("average", {}))
-        except (RuntimeError, KeyError, ValueError) as error:
-            raise RunError(f"the checkpoint at step {found.step} is not of this model: {error}") from error
-        self.step = self.saved_step = found.step
+            self._restore(found.step, state, parts)
+        except (RuntimeError, LookupError, TypeError, AttributeError, ValueError) as error:
+            raise RunError(
+                f"the checkpoint at step {found.step} is not of this model, or damaged: {type(error).__name__} "
+                f"{error}. Start the fit anew."
+            ) from error
+
+    def _restore(self, step: int, state: Any, parts: dict[str, Any]) -> None:
+        self.model.load_state_dict(parts["model"])
+        self.stepper.adam.restore(parts["optimizer"])
+        self.average.restore(parts.get("average", {}))
+        self.step = self.saved_step = step
         self.fallback.restore(state, parts["anchor"])
         self.selection.restore(state["selection"], parts.get("best"))
         self.sums = Sums.of(state["sums"], self.device)

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from ..data import Rows, batch_index
-from ..evaluation import bounds, evidence_of, latents, reconstructions
 from ..roles import Given, Objective
 from .options import TrainOptions
 from .profile import Profile
 from .step import Stepper
+from .validation import Validation
 
 __all__ = ["Pace", "measure_pace"]
 
@@ -74,9 +74,6 @@ def measure_pace(
         while len(times) < _LEAST_STEPS or time.perf_counter() < until:
             times.append(one(_WARM + len(times)))
     start = time.perf_counter()
-    if evidence_of(trial) == "none":
-        reconstructions(trial, valid, valid_given)
-    else:
-        bounds(trial, valid, k=1, given=valid_given)
-    latents(trial, valid, valid_given)
+    validation = Validation(trial, objective, valid, valid_given, options.seed)
+    validation.summary(validation.scores(), 0.0)
     return Pace(sorted(times)[len(times) // 2], time.perf_counter() - start)

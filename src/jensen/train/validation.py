@@ -44,15 +44,24 @@ class Validation:
         """
         if evidence_of(self.model) == "none":
             return reconstructions(self.model, self.rows, self.given)
-        k = self.objective.k if self.objective.kind == "estimate" else 1
-        return bounds(self.model, self.rows, k=k, seed=mix(self.seed, "validation"), given=self.given).elbo
+        seed, k = mix(self.seed, "validation"), self.samples
+        found = bounds(self.model, self.rows, k=k, seed=seed, given=self.given)
+        return found.elbo if k == 1 else found.log_likelihood
+
+    @property
+    def samples(self) -> int:
+        """The K of the bound that selects weights: that of an objective of K weights, 1 of any other."""
+        objective = getattr(self.objective, "objective", self.objective)  # of aggressive inference, what it wraps
+        return int(objective.k) if hasattr(objective, "target") else 1
 
     def summary(self, scores: Tensor, log_jacobian: float) -> tuple[float, dict[str, Any]]:
         """The mean score, which selects weights, and the line of a report, whose densities are of the user's values."""
         mean, se = mean_and_se(scores)
-        use = latents(self.model, self.rows, self.given)
+        use, evidence = latents(self.model, self.rows, self.given), evidence_of(self.model)
+        several = self.samples > 1 and evidence in ("lower", "predictive")
         return mean, {
-            _SCORES[evidence_of(self.model)]: finite(mean + log_jacobian),
+            "log_likelihood" if several else _SCORES[evidence]: finite(mean + log_jacobian),
+            **({"k": self.samples} if several else {}),
             "se": finite(se),
             "n": len(scores),
             "kl": None if use.kl is None else finite(use.kl),
