@@ -28,6 +28,7 @@ from torch import Tensor
 from benchmarks import features, generator
 from benchmarks.record import ROOT, record, recorded, write_table
 from benchmarks.sample_quality import quality
+from benchmarks.side_by_side import side_by_side
 from jensen.data import Splits, open_source, prepare
 from jensen.noise import mix, seeded
 from jensen.run import fit
@@ -36,10 +37,12 @@ from jensen.run import fit
 MODELS: dict[str, dict[str, Any]] = {
     "vae": {"samples": 100},
     "vq-vae": {"batch_size": 100},
-    "pixelcnn": {"batch_size": 32, "average": 0.995},
+    "pixelcnn": {"batch_size": 32, "average": 0.995, "validate_every": 4000},
 }
 CONTENDERS = ("real", *MODELS, "gan")
 SHOWN, CHUNK = 64, 250
+TOGETHER = 2
+"""How many are trained at a time, with one thread each."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,7 @@ def draw_model(name: str, data: str, seed: int, options: argparse.Namespace) -> 
 
 def measure(name: str, splits: Splits, judge: Judge, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """A contender with one seed, and its picture, if this is the first."""
+    logging.disable()
     drawn = draw(name, splits, judge, seed, options)
     images = {"coins": drawn.coins} | ({} if drawn.grey is None else {"grey": drawn.grey})
     if seed == options.seeds[0]:
@@ -170,11 +174,10 @@ def main() -> None:
     wanted = [(name, seed) for seed in options.seeds for name in options.only]
     kept = [row for row in before.get("rows", []) if not (options.again and (row["contender"], row["seed"]) in wanted)]
     done = {(row["contender"], row["seed"]) for row in kept}
-    for name, seed in wanted:
-        if (name, seed) in done:
-            continue
-        kept.append(measure(name, splits, judge, seed, options))
-        print(kept[-1], flush=True)
+    jobs = [(name, splits, judge, seed, options) for name, seed in wanted if (name, seed) not in done]
+    for row in side_by_side(measure, jobs, TOGETHER):
+        kept.append(row)
+        print(row, flush=True)
         if not options.quick:
             record("gan", {"settings": settings, "rows": kept})
     if not options.quick:
@@ -272,7 +275,8 @@ ABOUT = """\
 {rows} draws of each contender beside all test images of MNIST, after {budget} seconds of training each; mean ± standard
 deviation over seeds {seeds}. The models are those of `jensen fit mnist --model NAME`, with {options}; the GAN is a
 small convolutional one with the non-saturating loss and averaged weights, written for this comparison
-(`benchmarks/generator.py`). The time is that of the clock, so the steps taken say what it was worth.
+(`benchmarks/generator.py`). Two train at a time, with one thread each. The time is that of the clock, so the steps
+taken say what it was worth.
 
 **What is compared.** First, images of zeros and ones. Here MNIST is binarised by coins whose probabilities are the grey
 levels, and vae, vq-vae and pixelcnn are models of what comes of it: a coin for each pixel is then no assumption about

@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="digits, a few steps: whether the script runs")
     options = parser.parse_args()
     data = "digits" if options.quick else options.data
-    length: dict[str, Any] = {"steps": 20, "samples": 5} if options.quick else {"time_budget": options.time_budget}
+    length: dict[str, Any] = {"steps": 20} if options.quick else {"time_budget": options.time_budget}
     kept = [] if options.quick else recorded("pixelcnn").get("rows", [])
     rows = [row for row in kept if row["model"] not in options.only]
     pictures = None if options.quick else ROOT / "docs" / "pictures"

@@ -4,13 +4,17 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.distributions import Independent, Normal, kl_divergence
 
-from jensen import Conditional, evaluation, families, likelihoods, nets, objectives, posteriors, priors
+from jensen import Conditional, diagnose, evaluation, families, likelihoods, nets, objectives, posteriors, priors
+from jensen.diagnose.collapse import decoded_log_likelihood
 from jensen.distributions import EqualMixture
 from jensen.errors import OptionError, ShapeError
 from jensen.model import SharedVAE
+from jensen.noise import seeded
 from jensen.roles import Given
+from jensen.zoo.bayesian_decoder import _scales
 
 
 def model_of(hidden=(5,), rows=40, scale=0.2):
@@ -42,6 +46,20 @@ def test_weights_are_used_as_the_networks_own():
         likelihood(z, Given(shared=own[1:]))
     with pytest.raises(ShapeError, match="samples"):
         likelihood(z, Given(shared=several[:2]))
+
+
+def test_a_check_finds_no_fault_in_weights_that_each_draw_has_of_its_own():
+    model = model_of(scale=0.5).eval()
+    with torch.no_grad(), seeded(1):
+        for parameter in model.shared_posterior.parameters():
+            parameter.add_(torch.randn_like(parameter)) if parameter.ndim == 1 else None
+    x = torch.bernoulli(torch.full((300, 6), 0.4), generator=torch.Generator().manual_seed(0))
+    assert diagnose.weight_faults(model, x[:20]) == []
+    draws = diagnose.draws_of(model, x, k=200)
+    apart = (decoded_log_likelihood(model, x, draws.z) - draws.log_likelihood).mean()
+    assert apart > 0.05  # an average over draws of the weights predicts better than one of them
+    use = diagnose.latent_use(model, x, k=200)
+    assert abs(use.other_rows.value) < 4 * use.other_rows.se + 0.01
 
 
 def test_the_kl_of_the_weights_is_a_term_of_its_own():
@@ -114,6 +132,19 @@ def test_predictions_are_averaged_and_say_how_uncertain_they_are():
     assert model.sample(70).shape == (70, 6) and model.sample(3, mean=True).shape == (3, 6)
     parts = torch.stack([part.mean for part in decoded.parts])
     torch.testing.assert_close(decoded.variance, (parts * (1 - parts)).mean(0) + parts.var(0, correction=0))
+
+
+def test_a_layer_of_weights_from_the_prior_keeps_the_size_of_its_input():
+    """Convolutions that widen a map make each output of a quarter of their patches; gains are about one."""
+    layer = nn.ConvTranspose2d(32, 8, 3, stride=2, padding=1)
+    net = nn.Sequential(nn.Linear(50, 20), nn.LayerNorm(20), layer)
+    wide, bias, gain, shift, maps, _ = _scales(net, 1.0)
+    assert wide == bias == 50**-0.5 and gain == shift == 1.0
+    with torch.no_grad(), seeded(0):
+        layer.weight.normal_(0, maps)
+        layer.bias.zero_()
+        y = layer(torch.randn(4, 32, 30, 30))[..., 5:-5, 5:-5]
+    assert y.square().mean() == pytest.approx(1.0, abs=0.1)
 
 
 def test_scales_are_learned_or_kept():

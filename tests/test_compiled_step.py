@@ -76,8 +76,9 @@ def test_a_compiled_step_is_refused_as_a_whole():
     assert compiled.take(torch.arange(16), 3, 1e-2).good and compiled.guard.read() == (1, False)
 
 
-def test_maps_are_laid_out_the_same_when_compiled():
-    flat = nets.images.Flat(2)
+@pytest.mark.parametrize("inner", [1, 3])
+def test_maps_are_laid_out_the_same_when_compiled(inner):
+    flat = nets.images.Flat(2, inner)
     maps = torch.randn(5, 6, 4, 3, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
     weight = torch.arange(72.0)
     found = []
@@ -88,7 +89,8 @@ def test_maps_are_laid_out_the_same_when_compiled():
         found.append((y.detach(), x.grad))
     (y, gradient), (own, other) = found
     assert torch.equal(y, own) and torch.equal(gradient, other)
-    # Parameter p, row i, column j, colour c of the output is channel 3 p + c of the maps.
+    # Parameter p, row i, column j, colour c, number l of the output is channel 3 p + c + l of the maps: of the three
+    # channels of a parameter, one is left for each of three colours or of three numbers.
     assert y.reshape(5, 2, 4, 3, 3)[1, 1, 2, 0, 2] == maps[1, 5, 2, 0]
-    for op, arguments in (("flat", (maps, 2)), ("unflat", (y, 2, [6, 4, 3]))):
+    for op, arguments in (("flat", (maps, 2, inner)), ("unflat", (y, 2, inner, [6, 4, 3]))):
         torch.library.opcheck(getattr(torch.ops.jensen, op).default, arguments)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jensen import JensenError, nets
+from jensen import Conditional, JensenError, families, nets
 
 sizes = st.integers(1, 19)
 channels = st.integers(1, 4)
@@ -36,6 +36,20 @@ def test_the_decoder_lays_parameters_out_as_the_data_are():
     first, second = decoder(z).chunk(2, dim=1)
     torch.testing.assert_close(first.reshape(2, 4, 5, 3), maps[:, :3].permute(0, 2, 3, 1), rtol=0, atol=0)
     torch.testing.assert_close(second.reshape(2, 4, 5, 3), maps[:, 3:].permute(0, 2, 3, 1), rtol=0, atol=0)
+
+
+def test_numbers_of_one_parameter_lie_innermost():
+    """One channel of the last map moves one level of each pixel, and nothing else."""
+    family = families.Categorical((4, 5, 3), levels=7)
+    torch.manual_seed(0)
+    for decoder, z in (
+        (nets.conv_decoder(2, (4, 5, 3), channels=(6,), width=3, inner=7), torch.rand(2, 2)),
+        (nets.grid_decoder(2, (4, 5, 3), halvings=1, width=4, inner=7), torch.rand(2, 2, 3, 2)),
+        (nets.conv_likelihood(2, (4, 5, 3), inner=7), torch.rand(2, 2, 4, 5)),
+    ):
+        logits = Conditional(decoder, family, event_dims=z.ndim - 1)(z).base_dist.logits
+        maps = decoder[:-1](z).detach().unflatten(1, (7, 3)).permute(0, 3, 4, 2, 1)
+        torch.testing.assert_close(logits.log_softmax(-1).detach(), maps.log_softmax(-1))
 
 
 def test_the_encoder_reads_height_width_channels():

@@ -198,6 +198,7 @@ def test_bad_arguments_are_refused(options):
         lambda: objectives.MMD(kernel=objectives.InverseMultiquadratic(scales=())),
         lambda: objectives.SquaredExponential(scales=(0.0,)),
         lambda: objectives.ReweightedWakeSleep(k=0),
+        lambda: objectives.Renyi(k=3, alpha=1 - 1e-9),
         lambda: objectives.ReweightedWakeSleep(k=3, wake=0.0),
     ],
 )

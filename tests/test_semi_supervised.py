@@ -120,6 +120,15 @@ def test_codes_are_class_and_latents():
     assert evaluation.latents(model, x).kl > 0
 
 
+def test_samples_of_labels_that_are_not_known_are_of_any_class():
+    model, drawn = oracle(), []
+    for labels in (None, torch.full((50,), -1), torch.tensor([-1, 0] * 25)):
+        with seeded(0):
+            drawn.append(model.sample(50, None if labels is None else Given(labels=labels), mean=True))
+    assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0][::2], drawn[2][::2])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
 def test_samples_of_a_class_have_its_mean():
     with seeded(0):
         x = oracle().sample(4000, Given(labels=torch.full((4000,), 1)))

@@ -25,6 +25,7 @@ from jensen import (
 )
 from jensen.distributions import PointMass, closed_form_kl
 from jensen.errors import CompositionError, OptionError, ShapeError
+from jensen.model import Explicit
 from jensen.noise import seeded
 
 GRID, CODES, SIZE = (1, 2), 4, 3
@@ -337,6 +338,21 @@ def test_images_and_grids_of_vectors():
         z = nets.grid_encoder(shape, 5, width=8)(x)
         assert z.shape == (2, *grid, 5)
         assert nets.grid_decoder(5, shape, parameters=2, width=8)(z).shape == (2, 2 * math.prod(shape))
+
+
+def test_wake_sleep_is_refused_where_q_has_no_density_to_learn_by():
+    code = nets.Codebook(8, 3)
+    quantised = posteriors.Quantised(nets.mlp(12, 12, ()), code, (2, 2), normalised=True)
+    likelihood = Conditional(nets.mlp(12, 12, ()), families.Bernoulli(12), event_dims=3)
+    model = VAE(priors.Codes(code, (2, 2)), likelihood, quantised)
+    with pytest.raises(CompositionError, match="one code"):
+        objectives.ReweightedWakeSleep(3)(model, torch.zeros(2, 12))
+    explicit = Explicit(likelihoods.Raster(nets.GatedPixelCNN(2, 1, width=4, layers=1), families.Bernoulli((3, 3))))
+    with pytest.raises(CompositionError, match="has not both"):
+        objectives.ReweightedWakeSleep(3)(explicit, torch.zeros(2, 3, 3))
+    for size in (1, 2):
+        with pytest.raises(OptionError, match="normalised"):
+            posteriors.Quantised(nets.mlp(12, 4 * size, ()), nets.Codebook(8, size), (2, 2), normalised=True)
 
 
 def test_normalised_vectors_cannot_become_small():

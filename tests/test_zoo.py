@@ -91,6 +91,39 @@ def test_the_weights_that_are_asked_for_are_those_of_the_objective():
     assert isinstance(objective("autoencoder"), objectives.Reconstruction)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "reason"),
+    [
+        ("flow-vae", {"free_bits": 0.5}, "--free-bits"),
+        ("flow-prior-vae", {"free_bits": 0.5}, "--free-bits"),
+        ("vampprior-vae", {"free_bits": 0.5}, "--free-bits"),
+        ("hyperspherical-vae", {"free_bits": 0.5}, "--free-bits"),
+        ("vae", {"free_bits": 0.5, "sampled_kl": True}, "free_bits"),
+        ("stick-breaking-vae", {"kl_terms": 5, "sampled_kl": True}, "--kl-terms"),
+        ("stick-breaking-vae", {"kl_terms": 5, "estimator": "sticking-the-landing"}, "--kl-terms"),
+        ("vae", {"network": "conv", "hidden": (50, 30)}, "one dense layer"),
+        ("vae", {"network": "conv", "hidden": ()}, "one dense layer"),
+        ("pixelcnn", {"noise": 0.3}, "--noise"),
+        ("pixel-vae", {"noise": 0.3}, "--noise"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused_before_a_folder_is_made(name, options, reason, tmp_path):
+    with pytest.raises(OptionError, match=reason):
+        jensen.fit("digits", out=tmp_path / "run", model=name, steps=2, **options)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["vae", "vq-vae", "ladder-vae"])
+def test_a_convolution_gives_each_pixel_its_own_levels(name, tmp_path):
+    """Pixels in the left half mostly have level 3, the others level 1: what is soon learnt, and by no other layout."""
+    rng = np.random.default_rng(0)
+    x = np.where(rng.random((600, 8, 8)) < 0.1, rng.integers(0, 5, (600, 8, 8)), 1 + 2 * (np.arange(8) < 4))
+    how = {"likelihood": "categorical", "learning_rate": 0.01, "steps": 60}
+    network = "auto" if name == "vq-vae" else "conv"
+    found = jensen.fit(x, out=tmp_path / "run", **small(name, network=network, **how)).model.sample(20, seed=0)
+    assert (found[:, :, :4] == 3).mean() > 0.8 < (found[:, :, 4:] == 1).mean()
+
+
 def test_help_shows_the_options_of_that_model_only(cli):
     code, vae, _ = cli("fit", "--help")
     assert code == 0 and "--free-bits" in vae and "--pseudo-inputs" not in vae

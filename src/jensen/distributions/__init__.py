@@ -4,7 +4,7 @@ from .codes import CodeGrid, PointMass
 from .continuous_bernoulli import ContinuousBernoulli
 from .detach import detached
 from .discrete import OneHot, OneHotCategorical, StraightThroughBernoulli, StraightThroughCategorical
-from .divergence import closed_form_kl, kl_per_latent
+from .divergence import closed_form_kl, is_cut_short, kl_per_latent
 from .equal_mixture import EqualMixture
 from .flow import ForwardFlow, InverseFlow
 from .grid import BinnedCategorical, DiscretizedLogistic, UnitGrid
@@ -54,6 +54,7 @@ __all__ = [
     "detached",
     "diagonal_normal",
     "falling_logits",
+    "is_cut_short",
     "kl_per_latent",
     "relaxed_coins",
     "same_space",

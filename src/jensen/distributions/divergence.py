@@ -18,7 +18,7 @@ from .codes import PointMass
 from .lowrank import LowRankNormal
 from .sphere import PowerSpherical, UniformSphere
 
-__all__ = ["closed_form_kl", "kl_per_latent"]
+__all__ = ["closed_form_kl", "is_cut_short", "kl_per_latent"]
 
 
 def closed_form_kl(q: Distribution, p: Distribution) -> Tensor | None:
@@ -49,6 +49,19 @@ def closed_form_kl(q: Distribution, p: Distribution) -> Tensor | None:
         return kl_divergence(q, p)
     except NotImplementedError:
         return None
+
+
+def is_cut_short(q: Distribution) -> bool:
+    """Whether the formula of the KL is a series of which only some terms are taken, which is then too small.
+
+    Example:
+        >>> import torch
+        >>> from jensen.distributions import Kumaraswamy
+        >>> a = torch.ones(3)
+        >>> is_cut_short(Independent(Kumaraswamy(a, a, terms=10), 1)), is_cut_short(Kumaraswamy(a, a))
+        (True, False)
+    """
+    return getattr(q.base_dist if isinstance(q, Independent) else q, "terms", None) is not None
 
 
 def _independent_kl(q: Independent[Distribution], p: Independent[Distribution]) -> Tensor | None:

@@ -163,14 +163,16 @@ class SemiSupervised(nn.Module):
 
         Arguments:
             n: How many.
-            given: Where it holds labels, examples are of these classes.
+            given: Where it holds labels, examples are of these classes; where one is -1, of any.
             mean: Return the mean of p(x|z, y) for each drawn y and z instead of a draw of x.
         """
         with torch.no_grad():
             z = self.prior().sample(torch.Size((n,)))
             y = self._uniform(z).sample(torch.Size((n,)))[:, 0]
             if given is not None and given.labels is not None:
-                y = torch.nn.functional.one_hot(given.labels, self.classes).to(z.dtype)
+                known = given.labels >= 0
+                one_hot = torch.nn.functional.one_hot(given.labels.clamp(min=0), self.classes).to(z.dtype)
+                y = torch.where(known[:, None], one_hot, y)
             decoded = self.likelihood(z, Given(condition=y))
             found: Tensor = decoded.mean if mean else decoded.sample()
         return found

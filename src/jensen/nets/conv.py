@@ -53,15 +53,17 @@ def conv_decoder(
     parameters: int = 1,
     channels: Sequence[int] = (128, 64, 32),
     width: int = 256,
+    inner: int = 1,
 ) -> nn.Sequential:
     """A dense layer, then transposed 3×3 convolutions with SiLU units up to the exact image size.
 
     Arguments:
         in_features: The number of inputs.
         shape: The image shape (H, W) or (H, W, C), from 1×1×1 up.
-        parameters: The number of outputs for each value of the image, such as 2 for a location and a scale.
+        parameters: The number of parameters for each value of the image, such as 2 for a location and a scale.
         channels: The channels of each level, coarse to fine; each level doubles the image.
         width: The width of the dense layer.
+        inner: How many numbers a parameter is for each value, such as one for each level of a categorical distribution.
 
     Raises:
         ShapeError: If the shape is not that of an image.
@@ -73,12 +75,12 @@ def conv_decoder(
         torch.Size([2, 210])
     """
     height, image_width, image_channels = image_shape(shape)
-    check_positive(in_features, parameters, width, *channels)
+    check_positive(in_features, parameters, inner, width, *channels)
     if not channels:
         raise OptionError("a convolutional decoder needs the channels of at least one level; got none. Use nets.mlp.")
     sizes = level_sizes(height, image_width, len(channels))[::-1]
     h, w = sizes[0]
-    outs = [*channels[1:], image_channels * parameters]
+    outs = [*channels[1:], image_channels * parameters * inner]
     layers: list[nn.Module] = [Linear(in_features, width), nn.SiLU(), Linear(width, channels[0] * h * w)]
     layers += [nn.SiLU(), nn.Unflatten(1, (channels[0], h, w))]
     for i, (before, after) in enumerate(zip(channels, outs, strict=True)):
@@ -88,4 +90,4 @@ def conv_decoder(
         layers.append(nn.ConvTranspose2d(before, after, 3, stride=2, padding=1, output_padding=padding))
         if i + 1 < len(outs):
             layers.append(nn.SiLU())
-    return nn.Sequential(*layers, Flat(parameters))
+    return nn.Sequential(*layers, Flat(parameters, inner))

@@ -74,17 +74,24 @@ def grid_encoder(shape: Sequence[int], size: int, halvings: int = 2, width: int 
 
 @declared("nets.grid_decoder")
 def grid_decoder(
-    size: int, shape: Sequence[int], parameters: int = 1, halvings: int = 2, width: int = 64, blocks: int = 2
+    size: int,
+    shape: Sequence[int],
+    parameters: int = 1,
+    halvings: int = 2,
+    width: int = 64,
+    blocks: int = 2,
+    inner: int = 1,
 ) -> nn.Sequential:
     """From a grid of vectors back to an image: residual blocks and transposed 3×3 convolutions.
 
     Arguments:
         size: The number of values in a vector.
         shape: The image shape (H, W) or (H, W, C).
-        parameters: The number of outputs for each value of the image.
+        parameters: The number of parameters for each value of the image.
         halvings: How often the image was halved.
         width: The number of features.
         blocks: The number of residual blocks.
+        inner: How many numbers a parameter is for each value, such as one for each level of a categorical distribution.
 
     Raises:
         ShapeError: If the shape is not that of an image.
@@ -96,13 +103,13 @@ def grid_decoder(
         torch.Size([2, 1120])
     """
     height, image_width, channels = image_shape(shape)
-    check_positive(size, parameters, width, halvings, blocks + 1)
+    check_positive(size, parameters, inner, width, halvings, blocks + 1)
     sizes = level_sizes(height, image_width, halvings)[::-1]
     layers: list[nn.Module] = [ToChannelsFirst(), nn.Conv2d(size, width, 3, padding=1)]
     layers += [_Residual(width) for _ in range(blocks)]
     for i in range(halvings):
         (coarse_h, coarse_w), (fine_h, fine_w) = sizes[i], sizes[i + 1]
         padding = (fine_h - (2 * coarse_h - 1), fine_w - (2 * coarse_w - 1))
-        out = width if i + 1 < halvings else channels * parameters
+        out = width if i + 1 < halvings else channels * parameters * inner
         layers += [nn.SiLU(), nn.ConvTranspose2d(width, out, 3, stride=2, padding=1, output_padding=padding)]
-    return nn.Sequential(*layers, Flat(parameters))
+    return nn.Sequential(*layers, Flat(parameters, inner))

@@ -21,54 +21,55 @@ class ToChannelsFirst(nn.Module):
 
 
 class Flat(nn.Module):
-    """(N, P·C, H, W) to (N, P·H·W·C): each of the P parameters in the layout of the data."""
+    """(N, P·L·C, H, W) to (N, P·H·W·C·L): each of P parameters in the layout of the data, its L numbers innermost."""
 
-    def __init__(self, parameters: int) -> None:
+    def __init__(self, parameters: int, inner: int = 1) -> None:
         super().__init__()
-        self.parameters_per_value = parameters
+        self.layout = (parameters, inner)
 
     def forward(self, x: Tensor) -> Tensor:
         if torch.compiler.is_compiling() and x.shape[1] > 1:
-            whole: Tensor = _opaque(x, self.parameters_per_value)
+            whole: Tensor = _opaque(x, *self.layout)
             return whole
-        return _flat(x, self.parameters_per_value)
+        return _flat(x, *self.layout)
 
 
-def _flat(x: Tensor, parameters: int) -> Tensor:
-    return torch.movedim(x.unflatten(1, (parameters, -1)), 2, -1).flatten(1)
+def _flat(x: Tensor, parameters: int, inner: int) -> Tensor:
+    maps: Tensor = x.unflatten(1, (parameters, inner, -1))
+    return maps.permute(0, 1, 4, 5, 3, 2).flatten(1)
 
 
 @torch.library.custom_op("jensen::flat", mutates_args=())
-def _opaque(x: Tensor, parameters: int) -> Tensor:
+def _opaque(x: Tensor, parameters: int, inner: int) -> Tensor:
     """The same as a whole: the compiler would read the channels where they lie, two or three numbers at a time."""
-    return _flat(x, parameters).clone(memory_format=torch.contiguous_format)
+    return _flat(x, parameters, inner).clone(memory_format=torch.contiguous_format)
 
 
 @_opaque.register_fake
-def _(x: Tensor, parameters: int) -> Tensor:
+def _(x: Tensor, parameters: int, inner: int) -> Tensor:
     return x.new_empty(len(x), x[0].numel())
 
 
 @torch.library.custom_op("jensen::unflat", mutates_args=())
-def _unflat(x: Tensor, parameters: int, size: Sequence[int]) -> Tensor:
+def _unflat(x: Tensor, parameters: int, inner: int, size: Sequence[int]) -> Tensor:
     """Back to maps of channels, height and width."""
     channels, height, width = size
-    maps = x.reshape(len(x), parameters, height, width, channels // parameters)
-    return maps.movedim(-1, 2).flatten(1, 2).clone(memory_format=torch.channels_last)
+    maps = x.reshape(len(x), parameters, height, width, channels // (parameters * inner), inner)
+    return maps.permute(0, 1, 5, 4, 2, 3).flatten(1, 3).clone(memory_format=torch.channels_last)
 
 
 @_unflat.register_fake
-def _(x: Tensor, parameters: int, size: Sequence[int]) -> Tensor:
+def _(x: Tensor, parameters: int, inner: int, size: Sequence[int]) -> Tensor:
     return x.new_empty(len(x), *size).to(memory_format=torch.channels_last)
 
 
-def _shapes(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
-    x, ctx.parameters = inputs
+def _shapes(ctx: Any, inputs: tuple[Tensor, int, int], output: Tensor) -> None:
+    x, *ctx.layout = inputs
     ctx.size = list(x.shape[1:])
 
 
-def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-    return _unflat(gradient, ctx.parameters, ctx.size), None
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    return _unflat(gradient, *ctx.layout, ctx.size), None, None
 
 
 _opaque.register_autograd(_backward, setup_context=_shapes)

@@ -138,13 +138,14 @@ def conv_head(in_channels: int, out_channels: int, width: int) -> nn.Sequential:
 
 
 @declared("nets.conv_likelihood")
-def conv_likelihood(channels: int, shape: Sequence[int], parameters: int = 1) -> nn.Sequential:
+def conv_likelihood(channels: int, shape: Sequence[int], parameters: int = 1, inner: int = 1) -> nn.Sequential:
     """From a state of the size of the image to the parameters of p(x|z), in the layout of the image.
 
     Arguments:
         channels: The channels of the state.
         shape: The image shape (H, W) or (H, W, C).
-        parameters: The number of outputs for each value of the image.
+        parameters: The number of parameters for each value of the image.
+        inner: How many numbers a parameter is for each value, such as one for each level of a categorical distribution.
 
     Raises:
         ShapeError: If the shape is not that of an image.
@@ -156,5 +157,6 @@ def conv_likelihood(channels: int, shape: Sequence[int], parameters: int = 1) ->
         torch.Size([2, 210])
     """
     _, _, colours = image_shape(shape)
-    check_positive(channels, parameters)
-    return nn.Sequential(nn.SiLU(), nn.Conv2d(channels, colours * parameters, 3, padding=1), Flat(parameters))
+    check_positive(channels, parameters, inner)
+    last = nn.Conv2d(channels, colours * parameters * inner, 3, padding=1)
+    return nn.Sequential(nn.SiLU(), last, Flat(parameters, inner))

@@ -182,7 +182,7 @@ def _mean_covariance(posterior: Distribution) -> Tensor:
         return full.mean(0)
     try:
         return torch.diag(_factors(posterior, "posterior").variance.mean(0))
-    except NotImplementedError as error:
+    except (NotImplementedError, CompositionError) as error:
         raise CompositionError(
             f"the covariance of samples needs that of q(z|x); {type(posterior).__name__} gives none. Use "
             "of_samples=False or a normal posterior."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..distributions import closed_form_kl, kl_per_latent
+from ..distributions import closed_form_kl, is_cut_short, kl_per_latent
 from ..errors import CompositionError, OptionError
 from ..roles import BoundKind, Draw, Estimate, Given, Group, Model
 from ..schedules import Schedule, as_schedule
@@ -125,10 +125,11 @@ class ELBO:
                 f"{name} changes the gradient of the sampled log q(z|x), which a KL by its formula does not contain. "
                 "Use closed_form_kl=False or Reparameterised()."
             )
-        if self.free_bits and not self.estimator.admits_closed_form:
+        if self.free_bits and not self.closed_form_kl:
+            why = f"of which {name} knows nothing" if not self.estimator.admits_closed_form else "and not from samples"
             raise CompositionError(
-                f"free_bits counts the KL of each latent by its formula, of which {name} knows nothing. Use "
-                "Reparameterised(), or free_bits_per_group."
+                f"free_bits counts the KL of each latent by its formula, {why}. Use Reparameterised() with a "
+                "closed-form KL, or free_bits_per_group."
             )
         if self.free_bits_per_group and not isinstance(self.estimator, Reparameterised | StickingTheLanding):
             raise CompositionError(
@@ -160,7 +161,14 @@ class ELBO:
             terms["global_kl"] = beta * self.shared_beta * shared
             kls.append(shared)
         loss = sum((term.mean() for term in terms.values()), zero)
-        return Estimate(loss, log_likelihood - sum(kls, zero), terms)
+        return Estimate(loss, log_likelihood - sum(self._known(draw, kls), zero), terms)
+
+    def _known(self, draw: Draw, kls: list[Tensor]) -> list[Tensor]:
+        """What of the KL is reported: of a series that is cut short, which says too little, the KL of the samples."""
+        sampled = [
+            (group.log_posterior - group.log_prior).mean(0) for group in draw.groups if is_cut_short(group.posterior)
+        ]
+        return kls if not sampled else [*sampled, *kls[len(draw.groups) :]]
 
     def _kls(self, draw: Draw) -> list[Tensor]:
         """The KL of each group by its formula or from the samples, each of shape (B,)."""

@@ -15,6 +15,9 @@ from .means import MixedMean, PowerMean, WeightMean
 __all__ = ["CIWAE", "IWAE", "MIWAE", "PIWAE", "Renyi"]
 
 
+_NEAR_ONE = 1e-3
+
+
 class _Weighted:
     """A mean of log-weights as objective: the loss is its negative, and its value at β = 1 the bound."""
 
@@ -180,7 +183,7 @@ class Renyi(_Weighted):
         estimator: The estimator of the gradient.
 
     Raises:
-        OptionError: If α is 1, where the formula divides by zero.
+        OptionError: If α is 1 or all but 1, where the formula divides by zero.
 
     Example:
         >>> Renyi(k=8, alpha=0.5).kind, Renyi(k=8, alpha=-1.0).kind
@@ -188,8 +191,11 @@ class Renyi(_Weighted):
     """
 
     def __init__(self, k: int = 8, alpha: float = 0.5, *, estimator: Estimator | None = None) -> None:
-        if alpha == 1 or not -1e3 < alpha < 1e3:
-            raise OptionError(f"alpha must be a number other than 1, where the bound is ELBO(k={k}); got {alpha}.")
+        if abs(alpha - 1) < _NEAR_ONE or not -1e3 < alpha < 1e3:
+            raise OptionError(
+                f"alpha must be a number that is not within {_NEAR_ONE} of 1, where the bound is that of ELBO(k={k}) "
+                f"and the formula loses all digits; got {alpha}."
+            )
         super().__init__(k, PowerMean(float(alpha)), estimator)
         self.kind = "lower" if alpha >= 0 else "estimate"
 

@@ -71,10 +71,17 @@ class ReweightedWakeSleep:
                 "alone. Latents g of the whole data set have one weight for all rows together, the product of theirs, "
                 "so that q(g) would get no gradient from it. Use ELBO or IWAE, whose bound holds their KL."
             )
-        samples = [group.z for group in draw.groups]
-        if len(samples) > 1:
-            raise OptionError("reweighted wake-sleep scores the samples of one group of latents; the model has more.")
-        (z,) = samples
+        if len(draw.groups) != 1 or not callable(getattr(model, "posterior", None)):
+            raise CompositionError(
+                "reweighted wake-sleep scores the samples of one group of latents by one posterior; "
+                f"{type(model).__name__} has not both. Use its own objective."
+            )
+        if getattr(model.posterior, "deterministic", False):
+            raise CompositionError(
+                "reweighted wake-sleep teaches q(z|x) by its density at samples; this posterior is one code, whose "
+                "density is the same whatever it has learnt. Use CodedELBO."
+            )
+        z = draw.groups[0].z
         log_posterior = model.posterior(x, given).log_prob(z)
         log_weight = model.log_joint(x, z, given) - log_posterior.detach()
         weights = _IWAE.weights(log_weight.detach())

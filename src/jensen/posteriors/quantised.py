@@ -62,8 +62,11 @@ class Quantised(nn.Module):
         super().__init__()
         if len(grid) != 2 or min(grid) < 1:
             raise OptionError(f"a grid of codes has a positive height and width; got {tuple(grid)}.")
-        if normalised and codebook.size == 1:
-            raise OptionError("a vector of one value that is normalised is always zero. Use larger vectors.")
+        if normalised and codebook.size <= 2:
+            raise OptionError(
+                "normalised vectors of one value are all the same, and of two there are but two. Use larger vectors, "
+                "or normalised=False."
+            )
         if not 0 <= commitment < math.inf:
             raise OptionError(f"the commitment is zero or positive; got {commitment}.")
         self.net, self.codebook = net, codebook

@@ -30,7 +30,6 @@ class Sticks(nn.Module):
     Arguments:
         size: The number of sticks T.
         alpha: The concentration α of the prior, above 0.1.
-        terms: The number of terms of the series in a KL, if not all of it.
 
     Raises:
         OptionError: If an argument is out of range.
@@ -40,11 +39,11 @@ class Sticks(nn.Module):
         tensor([0.8000, 0.8000, 0.8000], grad_fn=<ToCopyBackward0>)
     """
 
-    def __init__(self, size: int, alpha: float = 1.0, terms: int | None = None) -> None:
+    def __init__(self, size: int, alpha: float = 1.0) -> None:
         super().__init__()
         if not 0.1 < alpha < math.inf:
             raise OptionError(f"the sticks start at Beta(alpha, 1) with alpha above 0.1; got alpha={alpha}.")
-        self.family = KumaraswamyFamily(size, terms)
+        self.family = KumaraswamyFamily(size)
         a, b = self.family.raw_of(torch.tensor(float(alpha)), torch.tensor(1.0))
         self.raw_a = nn.Parameter(a.expand(size).clone())
         self.raw_b = nn.Parameter(b.expand(size).clone())

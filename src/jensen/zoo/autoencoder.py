@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from .. import objectives
 from ..conditional import Conditional
 from ..model import Autoencoder
@@ -27,7 +25,6 @@ def build(context: Context) -> Built:
     family = likelihood_family(context)
     latents = latent_count(context)
     networks = networks_for(context, latents)
-    outputs = sum(math.prod(shape) for shape in family.parameter_shapes)
-    decoder = Conditional(networks.decoder(latents, outputs), family)
+    decoder = Conditional(networks.decoder_for(latents, family), family)
     model = Autoencoder(networks.encoder(latents), decoder, latents)
     return Built(model, lambda steps: (objectives.Reconstruction(), "reconstruction error, nats/example; not a bound"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from torch import nn
+from torch import Tensor, nn
 
 from .. import likelihoods, posteriors, priors
 from ..model import SharedVAE
@@ -33,7 +33,7 @@ def build(context: Context) -> Built:
     family, latents = likelihood_family(context), latent_count(context)
     networks = networks_for(context, latents)
     encoder = posterior_of(context, networks, latents)
-    net = networks.decoder(latents, sum(math.prod(shape) for shape in family.parameter_shapes))
+    net = networks.decoder_for(latents, family)
     sizes, scales = [p.numel() for p in net.parameters()], _scales(net, options.weight_scale)
     text = "given" if options.fixed_scale else "learned for each tensor"
     context.chose("weights", f"normal around 0, scales {text}", f"{sum(sizes):,} weights", "--weight-scale")
@@ -54,12 +54,19 @@ def build(context: Context) -> Built:
 def _scales(net: nn.Module, multiple: float) -> list[float]:
     r"""The standard deviation of each tensor, :math:`1/\sqrt{\text{inputs}}`: a layer then keeps the size of its input.
 
-    A bias has that of the weights before it.
+    A bias has that of its weights, and the gains of a normalisation, which are about one, have one.
     """
     scales: list[float] = []
-    for parameter in net.parameters():
-        if parameter.ndim > 1:
-            scales.append(multiple / math.sqrt(parameter[0].numel()))
-        else:
-            scales.append(scales[-1] if scales else multiple)
+    for module in net.modules():
+        own = list(module.parameters(recurse=False))
+        inputs = next((_inputs(module, parameter) for parameter in own if parameter.ndim > 1), 1.0)
+        scales += [multiple / math.sqrt(inputs)] * len(own)
     return scales
+
+
+def _inputs(module: nn.Module, weight: Tensor) -> float:
+    """The number of values that make up one output."""
+    if isinstance(module, nn.ConvTranspose2d):
+        # Each input goes to a patch of outputs, which overlap where the stride is smaller than the patch.
+        return weight[:, 0].numel() / math.prod(module.stride)
+    return float(weight[0].numel())

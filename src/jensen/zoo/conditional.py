@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -42,8 +41,7 @@ def conditioned_coders(context: Context, classes: int) -> tuple[Conditioned, Con
     plain = posterior_of(context, _seeing_labels(context, latents, classes, maps=maps), latents)
     event_dims = len(context.schema.event_shape)
     posterior = Conditioned(plain.net, plain.family, classes, event_dims, maps=maps)
-    outputs = sum(math.prod(shape) for shape in family.parameter_shapes)
-    return Conditioned(networks.decoder(latents + classes, outputs), family, classes), posterior, latents
+    return Conditioned(networks.decoder_for(latents + classes, family), family, classes), posterior, latents
 
 
 def _seeing_labels(context: Context, latents: int, classes: int, *, maps: bool) -> Networks:

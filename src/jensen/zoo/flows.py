@@ -27,7 +27,7 @@ def build(context: Context) -> Built:
     pair = coders(context, posterior_of if in_prior else _flow)
     name = "flow" if in_prior else context.options.prior
     prior = prior_of(context, pair.latents, pair.posterior, name=name)
-    return Built(VAE(prior, pair.likelihood, pair.posterior), elbo(context), compiles=False)
+    return Built(VAE(prior, pair.likelihood, pair.posterior), elbo(context, factorises=False), compiles=False)
 
 
 def _flow(context: Context, networks: Networks, latents: int) -> object:

@@ -24,7 +24,9 @@ def build(context: Context) -> Built:
     """
     pair = coders(context, _spherical)
     context.chose("prior", f"uniform on the unit sphere in {pair.latents} dimensions", "of this model", "--latents")
-    return Built(VAE(priors.UniformSphere(pair.latents), pair.likelihood, pair.posterior), elbo(context))
+    return Built(
+        VAE(priors.UniformSphere(pair.latents), pair.likelihood, pair.posterior), elbo(context, factorises=False)
+    )
 
 
 def _spherical(context: Context, networks: Networks, latents: int) -> Conditional:

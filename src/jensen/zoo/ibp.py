@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from .. import families, objectives, posteriors, priors, schedules
@@ -11,11 +10,10 @@ from ..errors import OptionError
 from ..model import SharedVAE
 from ..roles import Objective
 from .entry import Built, Context
-from .pieces import latent_count, likelihood_family, networks_for
+from .pieces import latent_count, likelihood_family, networks_for, outputs_of
 
 __all__ = ["build"]
 
-_PUBLISHED_TERMS = 10
 _PUBLISHED_TEMPERATURE = 0.3
 _FALLING, _TIMES = 0.92, 3  # the share of the steps, and how often
 
@@ -48,14 +46,14 @@ def build(context: Context) -> Built:
     )
     codes = families.FeatureLoadings(features, loadings=options.loadings, temperature=temperature, relaxed=relaxed)
     encoder = posteriors.OnSticks if options.structured else Conditional
-    net = networks.encoder(sum(math.prod(shape) for shape in codes.parameter_shapes))
+    net = networks.encoder(outputs_of(codes))
     prior_temperature = options.prior_temperature if relaxed else None
     model = SharedVAE(
         priors.IndianBuffet(features, options.alpha, loadings=options.loadings, temperature=prior_temperature),
-        Conditional(networks.decoder(features, sum(math.prod(shape) for shape in family.parameter_shapes)), family),
+        Conditional(networks.decoder_for(features, family), family),
         encoder(net, codes, event_dims=len(context.schema.event_shape)),
         priors.Sticks(features, options.alpha),
-        posteriors.Sticks(features, options.alpha, _PUBLISHED_TERMS if relaxed else None),
+        posteriors.Sticks(features, options.alpha),
         rows=context.rows,
     )
     return Built(model, _objective(context), compiles=False)

@@ -13,7 +13,7 @@ from ..errors import OptionError
 from ..model import Rung, TopDown
 from ..noise import seeded
 from .entry import Built, Context
-from .pieces import elbo, likelihood_family
+from .pieces import elbo, likelihood_family, outputs_of, parameters_of_values
 
 __all__ = ["build"]
 
@@ -72,8 +72,7 @@ def _dense(context: Context, family: Any) -> TopDown:
         prior = _normal(nets.mlp(width, 2 * latents, hidden=(width // 2,)), latents)
         posterior = _normal(nets.mlp(2 * width, 2 * latents, hidden=(width // 2,)), latents)
         rungs.append(Rung(prior, posterior, nets.ResidualUpdate(latents, width, blocks)))
-    outputs = sum(math.prod(shape) for shape in family.parameter_shapes)
-    likelihood = Conditional(nets.mlp(width, outputs, hidden=(width,)), family)
+    likelihood = Conditional(nets.mlp(width, outputs_of(family), hidden=(width,)), family)
     return TopDown(nets.residual_features(schema.size, width, blocks), rungs, likelihood)
 
 
@@ -117,8 +116,7 @@ def _convolutional(context: Context, family: Any) -> TopDown:
         if number:
             prior = _normal(nets.conv_head(width, 2 * place.latents, width), event, 3)
         rungs.append(Rung(prior, posterior, nets.ConvUpdate(place.latents, width, place.below, blocks)))
-    parameters = sum(math.prod(each) for each in family.parameter_shapes) // context.schema.size
-    likelihood = Conditional(nets.conv_likelihood(width, shape, parameters), family, event_dims=3)
+    likelihood = Conditional(nets.conv_likelihood(width, shape, *parameters_of_values(family)), family, event_dims=3)
     return TopDown(nets.ConvFeatures(shape, width, counts, blocks), rungs, likelihood)
 
 

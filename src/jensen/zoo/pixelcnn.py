@@ -54,7 +54,7 @@ def build(context: Context) -> Built:
     latents = latent_count(context)
     networks = networks_for(context, latents)
     posterior = posterior_of(context, networks, latents)
-    to_map = networks.decoder(latents, _MAP * math.prod(schema.event_shape))
+    to_map = networks.decoder(latents, _MAP, 1)
     prior = prior_of(context, latents, posterior, name=context.options.prior)
     model = VAE(prior, _likelihood(context, family, _MAP, to_map), posterior)
     return Built(model, elbo(context), **how)
@@ -66,6 +66,8 @@ def _exact(steps: int) -> tuple[Objective, str]:
 
 def _family(context: Context) -> Any:
     schema, name = context.schema, context.options.likelihood
+    if schema.kind == "binned" and context.options.noise is not None and name != "normal":
+        raise OptionError(f"--noise is the σ of a normal likelihood; the values of {schema.name} are on levels.")
     if schema.binary or schema.kind != "binned" or name not in ("auto", "discretized-logistic"):
         return likelihood_family(context)
     if name == "auto" and schema.levels <= _FREE_UP_TO:

@@ -18,4 +18,4 @@ def build(context: Context) -> Built:
     pair = coders(context)
     size = context.options.pseudo_inputs
     prior = prior_of(context, pair.latents, pair.posterior, name="vamp", size=size)
-    return Built(VAE(prior, pair.likelihood, pair.posterior), elbo(context), compiles=False)
+    return Built(VAE(prior, pair.likelihood, pair.posterior), elbo(context, factorises=False), compiles=False)

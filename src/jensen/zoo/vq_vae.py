@@ -14,12 +14,14 @@ from ..model import VAE
 from ..noise import seeded
 from ..roles import Objective
 from .entry import Built, Context
-from .pieces import likelihood_family
+from .pieces import likelihood_family, outputs_of, parameters_of_values
 from .pieces.networks import MANY_ROWS
 
 __all__ = ["build"]
 
 _RATE = 1e-3
+_LEAST_NORMALISED = 2
+"""Values of a code up to which it is not normalised: of two there would be two points left."""
 _COARSE = 8
 """Images are halved twice, and then until they are no larger than this."""
 _EXAMPLES = 1_000_000
@@ -46,7 +48,9 @@ def build(context: Context) -> Built:
     context.chose("codes", text, reason, "--codes, --positions, --code-size")
     with seeded(options.seed, "initialise", "codebook"):
         codebook = nets.Codebook(codes, options.code_size, options.decay)
-    posterior = posteriors.Quantised(encoder, codebook, grid, options.commitment, normalised=options.code_size > 1)
+    posterior = posteriors.Quantised(
+        encoder, codebook, grid, options.commitment, normalised=options.code_size > _LEAST_NORMALISED
+    )
     prior = priors.Codes(codebook, grid, _numbers(context, codes, grid))
     model = VAE(prior, Conditional(decoder, family, event_dims=3), posterior)
     epochs = max(20.0, min(200.0, _EXAMPLES / context.rows))
@@ -67,10 +71,10 @@ def _convolutional(context: Context, family: Any) -> tuple[nn.Module, nn.Module,
     width = options.width or (64 if context.rows >= MANY_ROWS else 32)
     text = f"convolutions of {width} features, {halvings} halvings"
     context.chose("networks", text, f"images of {'x'.join(map(str, shape))}", "--network, --width")
-    channels = sum(map(math.prod, family.parameter_shapes)) // math.prod(shape)
+    parameters, inner = parameters_of_values(family)
     with seeded(options.seed, "initialise", "coders"):
         encoder = nets.grid_encoder(shape, options.code_size, halvings, width)
-        decoder = nets.grid_decoder(options.code_size, shape, channels, halvings, width)
+        decoder = nets.grid_decoder(options.code_size, shape, parameters, halvings, width, inner=inner)
     return encoder, decoder, nets.grid_of(shape, halvings)
 
 
@@ -84,7 +88,7 @@ def _dense(context: Context, family: Any) -> tuple[nn.Module, nn.Module, tuple[i
     values = positions * options.code_size
     with seeded(options.seed, "initialise", "coders"):
         encoder = nets.mlp(size, values, (width, width))
-        decoder = nets.mlp(values, sum(map(math.prod, family.parameter_shapes)), (width, width))
+        decoder = nets.mlp(values, outputs_of(family), (width, width))
     return encoder, decoder, (1, positions)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -31,5 +30,4 @@ def coders(context: Context, posterior: Callable[[Context, Networks, int], Any] 
     latents = latent_count(context)
     networks = networks_for(context, latents)
     encoder = posterior(context, networks, latents)
-    outputs = sum(math.prod(shape) for shape in family.parameter_shapes)
-    return Coders(Conditional(networks.decoder(latents, outputs), family), encoder, latents)
+    return Coders(Conditional(networks.decoder_for(latents, family), family), encoder, latents)

@@ -12,11 +12,12 @@ from torch import nn
 from ... import nets
 from ...data import Schema
 from ...errors import OptionError
+from ...families import Family
 from ...noise import seeded
 from ..entry import Context
 from ..options import DenseOptions
 
-__all__ = ["MANY_ROWS", "Networks", "is_convolutional", "networks_for"]
+__all__ = ["MANY_ROWS", "Networks", "is_convolutional", "networks_for", "outputs_of", "parameters_of_values"]
 
 MANY_ROWS = 10_000
 _CONV_FROM = 2048  # values in a row
@@ -25,10 +26,31 @@ _MAX_PARAMETERS = 2 * 10**9
 
 @dataclass(frozen=True)
 class Networks:
-    """Builders of networks: from the number of outputs to an encoder, from inputs and outputs to a decoder."""
+    """Builders of networks.
+
+    Arguments:
+        encoder: From the number of outputs.
+        decoder: From the number of inputs, that of parameters for each value of a row, and that of numbers of each.
+    """
 
     encoder: Callable[[int], nn.Module]
-    decoder: Callable[[int, int], nn.Module]
+    decoder: Callable[[int, int, int], nn.Module]
+
+    def decoder_for(self, inputs: int, family: Family) -> nn.Module:
+        """A decoder to the parameters of a family."""
+        return self.decoder(inputs, *parameters_of_values(family))
+
+
+def outputs_of(family: Family) -> int:
+    """The number of outputs of a network for a family."""
+    return sum(math.prod(shape) for shape in family.parameter_shapes)
+
+
+def parameters_of_values(family: Family) -> tuple[int, int]:
+    """The number of parameters for each value of a row, and how many numbers each of them is."""
+    event = len(family.event_shape)
+    (inner,) = {math.prod(shape[event:]) for shape in family.parameter_shapes}
+    return len(family.parameter_shapes), inner
 
 
 def is_convolutional(schema: Schema, options: DenseOptions) -> bool:
@@ -51,6 +73,8 @@ def networks_for(context: Context, latents: int) -> Networks:
     hidden = options.hidden
     if hidden is None:
         hidden = (500, 500) if context.rows >= MANY_ROWS else (256, 256)
+    if kind == "conv" and options.hidden is not None and len(options.hidden) != 1:
+        raise OptionError(f"convolutions have one dense layer; --hidden gives {len(options.hidden)} widths.")
     if kind == "conv":
         text = f"convolutions, 3 levels of 32, 64 and 128 channels, dense {_width(hidden)}"
     else:
@@ -63,7 +87,7 @@ def networks_for(context: Context, latents: int) -> Networks:
 
 
 def _width(hidden: tuple[int, ...]) -> int:
-    return hidden[-1] if hidden else 256
+    return hidden[-1]
 
 
 def _builders(kind: str, schema: Schema, hidden: tuple[int, ...], seed: int) -> Networks:
@@ -82,13 +106,12 @@ def _builders(kind: str, schema: Schema, hidden: tuple[int, ...], seed: int) -> 
                 case _:
                     return nets.mlp(schema.size, outputs, _fitting(schema.size, hidden, outputs))
 
-    def decoder(inputs: int, outputs: int) -> nn.Module:
-        back = hidden[::-1]
+    def decoder(inputs: int, parameters: int, inner: int) -> nn.Module:
+        back, outputs = hidden[::-1], schema.size * parameters * inner
         with seeded(seed, "initialise", "decoder"):
             match kind:
                 case "conv":
-                    channels = outputs // math.prod(schema.event_shape)
-                    return nets.conv_decoder(inputs, schema.event_shape, channels, width=_width(hidden))
+                    return nets.conv_decoder(inputs, schema.event_shape, parameters, width=_width(hidden), inner=inner)
                 case "residual":
                     return nets.residual_mlp(inputs, outputs, hidden[0], len(hidden))
                 case "gated":

@@ -41,9 +41,17 @@ def warmed(options: Any, steps: int) -> tuple[float | schedules.Schedule, str]:
     return shape(0.0, options.beta, steps=rising), f"{text} after {rising} steps of warm-up"
 
 
-def elbo(context: Context) -> Callable[[int], tuple[Objective, str]]:
-    """The ELBO as the options want it."""
+def elbo(context: Context, *, factorises: bool = True) -> Callable[[int], tuple[Objective, str]]:
+    """The ELBO as the options want it; ``factorises`` says whether prior and posterior are products over latents.
+
+    Raises:
+        OptionError: If options contradict one another or the model.
+    """
     options = context.options
+    if options.free_bits and not factorises:
+        raise OptionError(
+            f"--free-bits counts the KL of each latent, of which that of {options.model} is no sum. Use --kl-warmup."
+        )
     if options.free_bits and getattr(options, "posterior", "auto") not in ("auto", "diagonal"):
         raise OptionError("--free-bits counts the KL of each latent, which needs --posterior diagonal.")
     if options.free_bits and getattr(options, "prior", "standard") != "standard":
