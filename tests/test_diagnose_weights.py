@@ -165,5 +165,5 @@ def test_of_those_that_cannot_be_told_apart_the_first_is_recommended():
 def test_a_bound_that_is_too_low_is_named_where_there_is_no_kl_to_explain_it():
     zeros = torch.zeros(8, 3, dtype=torch.float64)
     draws = Draws(z=zeros[..., None], log_likelihood=zeros, log_prior=zeros, log_posterior=zeros, log_weight=zeros)
-    (fault,) = _bound_faults(torch.full((4, 3), -10.0, dtype=torch.float64), draws)
+    (fault,) = _bound_faults(torch.full((4, 3), -10.0, dtype=torch.float64), draws, above_elbo=True)
     assert "below the ELBO" in fault.found

@@ -374,7 +374,7 @@ def test_what_does_not_fit_is_refused():
         posteriors.Quantised(nn.Identity(), codebook, (2,))
     with pytest.raises(OptionError, match="commitment"):
         posteriors.Quantised(nn.Identity(), codebook, GRID, -1.0)
-    with pytest.raises(OptionError, match="always zero"):
+    with pytest.raises(OptionError, match="all the same"):
         posteriors.Quantised(nn.Identity(), nets.Codebook(4, 1), GRID, normalised=True)
     with pytest.raises(ShapeError, match="expected 6 values"):
         posteriors.Quantised(nn.Identity(), codebook, GRID)(torch.zeros(2, 5))
