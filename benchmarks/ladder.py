@@ -116,7 +116,7 @@ def main() -> None:
         "example ± standard error, differences paired over the test rows. The first four have the same dense networks; "
         "unless it says otherwise their posteriors are diagonal. The goal is on the bound on log p(x)."
     )
-    command = "python -m benchmarks.ladder"
+    command = f"python -m benchmarks.ladder --time-budget {options.time_budget:g} --samples {options.samples}"
     write_table("ladder", "A ladder and learned priors", about, [*header, "s"], [cells(row) for row in rows], command)
 
 
