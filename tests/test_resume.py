@@ -247,22 +247,23 @@ def test_the_second_fit_in_a_folder_is_refused_and_the_owner_named(tmp_path):
     assert jensen.resume(folder, stop_after=1).step >= 1  # a dead owner does not block
 
 
+def tiny() -> VAE:
+    torch.manual_seed(0)
+    return VAE(
+        priors.StandardNormal(2),
+        Conditional(nets.mlp(2, 6, (4,)), families.Bernoulli(6)),
+        Conditional(nets.mlp(6, 4, (4,)), families.Normal(2, families.PredictedScale())),
+    )
+
+
 def test_a_new_training_does_not_mix_its_checkpoints_with_those_of_another(tmp_path):
     options = {"steps": 8, "batch_size": 16, "checkpoints": Checkpoints(tmp_path, every=2)}
     x = (torch.rand(64, 6, generator=torch.Generator().manual_seed(0)) < 0.3).float()
 
-    def model():
-        torch.manual_seed(0)
-        return VAE(
-            priors.StandardNormal(2),
-            Conditional(nets.mlp(2, 6, (4,)), families.Bernoulli(6)),
-            Conditional(nets.mlp(6, 4, (4,)), families.Normal(2, families.PredictedScale())),
-        )
-
-    train.fit(model(), objectives.ELBO(), x, **options)
+    train.fit(tiny(), objectives.ELBO(), x, **options)
     with pytest.raises(RunError, match="resume=True"):
-        train.fit(model(), objectives.ELBO(), x, **options)
-    assert train.fit(model(), objectives.ELBO(), x, resume=True, **options).finished
+        train.fit(tiny(), objectives.ELBO(), x, **options)
+    assert train.fit(tiny(), objectives.ELBO(), x, resume=True, **options).finished
 
 
 @pytest.mark.parametrize(
@@ -290,12 +291,7 @@ def test_a_model_in_double_precision_resumes(tmp_path):
     x = (torch.rand(64, 6, generator=torch.Generator().manual_seed(0)) < 0.3).double()
     found = []
     for stops in ((None,), (7, None)):
-        torch.manual_seed(0)
-        model = VAE(
-            priors.StandardNormal(2),
-            Conditional(nets.mlp(2, 6, (4,)), families.Bernoulli(6)),
-            Conditional(nets.mlp(6, 4, (4,)), families.Normal(2, families.PredictedScale())),
-        ).double()
+        model = tiny().double()
         options = {"steps": 20, "batch_size": 16, "checkpoints": Checkpoints(tmp_path / str(len(stops)))}
         for number, stop in enumerate(stops):
             train.fit(model, objectives.ELBO(), x, stop_after=stop, resume=number > 0, **options)
