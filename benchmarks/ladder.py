@@ -80,7 +80,8 @@ def cells(row: dict[str, Any]) -> list[str]:
             f"{difference:+.2f} ± {row[quantity]['difference_se'] or 0:.2f}",
         ]
     goal = "–" if row["goal"] is None else f"{row['goal']:.1f}: {'yes' if row['reached'] else 'no'}"
-    return [*texts, goal, f"{row['kl'] or float('nan'):.1f}", str(row["steps"]), f"{row['seconds']:.0f}"]
+    kl = "–" if row["kl"] is None else f"{row['kl']:.1f}"
+    return [*texts, goal, kl, str(row["steps"]), f"{row['seconds']:.0f}"]
 
 
 def main() -> None:
@@ -99,25 +100,32 @@ def main() -> None:
         rows = measure(Path(folder), options)
     if options.quick or options.only != list(CONTENDERS):
         return
-    record("ladder", {"data": options.data, "seed": options.seed, "time_budget": options.time_budget, "rows": rows})
+    settings = {"data": options.data, "seed": options.seed, "time_budget": options.time_budget}
+    write({**settings, "samples": options.samples, "rows": rows})
+
+
+def write(result: dict[str, Any]) -> None:
+    record("ladder", result)
+    budget, k = result["time_budget"], result["samples"]
     header = [
         "model",
         "ELBO",
         "against vae",
-        f"log p(x) ≥, K = {options.samples}",
+        f"log p(x) ≥, K = {k}",
         "against vae",
         "goal",
         "KL",
         "steps",
     ]
     about = (
-        f"Dynamic binarisation, {options.time_budget:g} s of training for each, all at the same time with one thread "
-        f"each, seed {options.seed}; nats per test "
-        "example ± standard error, differences paired over the test rows. The first four have the same dense networks; "
-        "unless it says otherwise their posteriors are diagonal. The goal is on the bound on log p(x)."
+        f"Dynamic binarisation, {budget:g} s of training for each, all at the same time with one thread each, seed "
+        f"{result['seed']}; nats per test example ± standard error, differences paired over the test rows. The first "
+        "four have the same dense networks; unless it says otherwise their posteriors are diagonal. The goal is on the "
+        "bound on log p(x). A KL that has no formula is not given."
     )
-    command = f"python -m benchmarks.ladder --time-budget {options.time_budget:g} --samples {options.samples}"
-    write_table("ladder", "A ladder and learned priors", about, [*header, "s"], [cells(row) for row in rows], command)
+    command = f"python -m benchmarks.ladder --time-budget {budget:g} --samples {k}"
+    lines = [cells(row) for row in result["rows"]]
+    write_table("ladder", "A ladder and learned priors", about, [*header, "s"], lines, command)
 
 
 if __name__ == "__main__":
