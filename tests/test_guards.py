@@ -196,6 +196,14 @@ def test_what_is_kept_is_the_average():
     assert any(not torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.parametrize("phases", [{"wake": 0.0, "sleep": 1.0}, {"sleep": 1.0}])
+def test_an_encoder_that_learns_from_samples_is_not_told_that_its_decoder_is_dead(phases):
+    model, before = vae(), weights(vae())
+    history = train.fit(model, objectives.ReweightedWakeSleep(2, **phases), coins(), steps=140, batch_size=16)
+    assert history.finished
+    assert all(not torch.equal(value, before[name]) for name, value in weights(model).items())
+
+
 def test_patience_ends_a_training_but_never_within_a_warm_up():
     x = coins()
     options = {"valid": x[:16], "validate_every": 5, "batch_size": 16, "learning_rate": 0.05, "decay": False}

@@ -47,6 +47,8 @@ class ReweightedWakeSleep:
     """
 
     kind: BoundKind = "none"
+    decodes = False
+    """Whether the encoder learns through the decoder: in both phases it learns from samples as they are."""
     period = 1
 
     def __init__(self, k: int = 5, *, wake: float = 1.0, sleep: float = 0.0) -> None:

@@ -33,9 +33,11 @@ class LiveTerms:
     Arguments:
         period: The step from which on all schedules have shown their values.
         steps: The number of steps of the training.
+        decodes: Whether the encoder learns through the decoder, and not only from samples of which it is told the z.
     """
 
-    def __init__(self, period: int, steps: int) -> None:
+    def __init__(self, period: int, steps: int, *, decodes: bool = True) -> None:
+        self.decodes = decodes
         self.deadline = min(max(period, _PATIENCE), steps - 1)
         self.verdict = min(_LOOKS, steps - 1)
         self.terms: set[str] = set()
@@ -62,7 +64,7 @@ class LiveTerms:
             if reached:
                 self.terms.add(term)
             self.parameters |= reached
-            if any(name.startswith("likelihood.") for name in reached):
+            if self.decodes and any(name.startswith("likelihood.") for name in reached):
                 self.decoded = bool(self.decoded) or any(name.startswith(_ENCODERS) for name in reached)
         self.missing = any(name not in self.terms for name in estimate.terms)
         if number >= self.deadline:

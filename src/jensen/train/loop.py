@@ -59,7 +59,7 @@ class Loop:
         self.stepper = Stepper(model, objective, self.rows, options, self.device, profile)
         self.average = WeightAverage(model, options.average)
         self.selection = Selection(options.patience)
-        self.live = LiveTerms(objective.period, options.steps)
+        self.live = LiveTerms(objective.period, options.steps, decodes=getattr(objective, "decodes", True))
         self.sums = Sums()
         self.recent: Tensor | None = None
         self.fallback = Fallback(model)
