@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
@@ -10,7 +11,7 @@ from torch.distributions import Distribution, constraints
 
 from ..errors import OptionError
 
-__all__ = ["Family", "Measure", "event_shape_of"]
+__all__ = ["Family", "Measure", "event_shape_of", "count_of"]
 
 Measure = Literal["mass", "density"]
 
@@ -40,3 +41,8 @@ def event_shape_of(shape: int | Sequence[int]) -> tuple[int, ...]:
     if not event or any(size < 1 for size in event):
         raise OptionError(f"an event shape needs one or more positive sizes; got {shape!r}.")
     return event
+
+
+def count_of(family: Family) -> int:
+    """The number of unconstrained parameters of a family."""
+    return sum(math.prod(shape) for shape in family.parameter_shapes)

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from ..conditional import Conditional
 from ..errors import OptionError
 from ..families import Family
+from ..families.base import count_of
 from ..roles import Given, Prior
 from ..spec import declared
-from .start import count_of, family_for, raw_like
+from .start import family_for, raw_like
 
 __all__ = ["Amortized"]
 

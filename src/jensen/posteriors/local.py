@@ -9,9 +9,10 @@ from torch.distributions import Distribution
 from ..conditional import distribution_at
 from ..errors import OptionError, ShapeError
 from ..families import Family
+from ..families.base import count_of
 from ..roles import Given, Posterior, Prior
 from ..spec import declared
-from .start import count_of, family_for, raw_from, raw_like
+from .start import family_for, raw_from, raw_like
 
 __all__ = ["Local"]
 

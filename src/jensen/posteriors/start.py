@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -13,18 +12,14 @@ from .. import families
 from ..distributions import OneHot, UnitSphere, unbounded_scale
 from ..errors import OptionError
 from ..families import Family
+from ..families.base import count_of
 from ..noise import seeded
 from ..roles import Given, Posterior, Prior
 
-__all__ = ["count_of", "family_for", "raw_from", "raw_like", "raw_of"]
+__all__ = ["family_for", "raw_from", "raw_like", "raw_of"]
 
 _SMALLEST, _LARGEST = 2e-4, 5e3
 _DRAWS = 1000
-
-
-def count_of(family: Family) -> int:
-    """The number of unconstrained parameters of a family."""
-    return sum(math.prod(shape) for shape in family.parameter_shapes)
 
 
 def family_for(prior: Prior) -> Family:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from .. import families, priors
 from ..conditional import Conditional
+from ..families.base import count_of
 from ..model import VAE
 from .entry import Built, Context
 from .pieces import Networks, coders, elbo
@@ -32,5 +31,4 @@ def build(context: Context) -> Built:
 def _spherical(context: Context, networks: Networks, latents: int) -> Conditional:
     context.chose("posterior", "power spherical", "of this model", "--model")
     family = families.PowerSpherical(latents)
-    outputs = sum(math.prod(shape) for shape in family.parameter_shapes)
-    return Conditional(networks.encoder(outputs), family, event_dims=len(context.schema.event_shape))
+    return Conditional(networks.encoder(count_of(family)), family, event_dims=len(context.schema.event_shape))

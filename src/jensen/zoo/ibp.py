@@ -7,10 +7,11 @@ from collections.abc import Callable
 from .. import families, objectives, posteriors, priors, schedules
 from ..conditional import Conditional
 from ..errors import OptionError
+from ..families.base import count_of
 from ..model import SharedVAE
 from ..roles import Objective
 from .entry import Built, Context
-from .pieces import latent_count, likelihood_family, networks_for, outputs_of
+from .pieces import latent_count, likelihood_family, networks_for
 
 __all__ = ["build"]
 
@@ -46,7 +47,7 @@ def build(context: Context) -> Built:
     )
     codes = families.FeatureLoadings(features, loadings=options.loadings, temperature=temperature, relaxed=relaxed)
     encoder = posteriors.OnSticks if options.structured else Conditional
-    net = networks.encoder(outputs_of(codes))
+    net = networks.encoder(count_of(codes))
     prior_temperature = options.prior_temperature if relaxed else None
     model = SharedVAE(
         priors.IndianBuffet(features, options.alpha, loadings=options.loadings, temperature=prior_temperature),

@@ -10,10 +10,11 @@ from typing import Any
 from .. import families, nets, priors
 from ..conditional import Conditional
 from ..errors import OptionError
+from ..families.base import count_of
 from ..model import Rung, TopDown
 from ..noise import seeded
 from .entry import Built, Context
-from .pieces import elbo, likelihood_family, outputs_of, parameters_of_values
+from .pieces import elbo, likelihood_family, parameters_of_values
 
 __all__ = ["build"]
 
@@ -72,7 +73,7 @@ def _dense(context: Context, family: Any) -> TopDown:
         prior = _normal(nets.mlp(width, 2 * latents, hidden=(width // 2,)), latents)
         posterior = _normal(nets.mlp(2 * width, 2 * latents, hidden=(width // 2,)), latents)
         rungs.append(Rung(prior, posterior, nets.ResidualUpdate(latents, width, blocks)))
-    likelihood = Conditional(nets.mlp(width, outputs_of(family), hidden=(width,)), family)
+    likelihood = Conditional(nets.mlp(width, count_of(family), hidden=(width,)), family)
     return TopDown(nets.residual_features(schema.size, width, blocks), rungs, likelihood)
 
 

@@ -14,7 +14,7 @@ from ..noise import seeded
 from ..roles import Objective
 from .entry import Built, Context
 from .options import PixelVAEOptions
-from .pieces import elbo, latent_count, likelihood_family, networks_for, posterior_of, prior_of
+from .pieces import elbo, latent_count, likelihood_family, networks_for, parameters_of_values, posterior_of, prior_of
 
 __all__ = ["build"]
 
@@ -96,7 +96,7 @@ def _likelihood(context: Context, family: Any, channels: int, to_map: nn.Module 
         more["dilations"] = options.dilations or ((1,) if channels else _dilations(layers, min(shape[:2])))
         text += f", dilations {', '.join(map(str, more['dilations']))}"
     context.chose("network over pixels", text, reason, "--variant, --width, --layers, --kernel, --dilations")
-    outputs = sum(math.prod(each[len(shape) :]) for each in family.parameter_shapes)
+    outputs = math.prod(parameters_of_values(family))
     make: Any = nets.RowLSTM if rnn else nets.GatedPixelCNN
     with seeded(options.seed, "initialise", "pixels"):
         net = make(likelihoods.input_channels(shape), outputs, width, layers, options.kernel, channels, **more)

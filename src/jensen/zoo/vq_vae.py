@@ -10,11 +10,12 @@ from torch import nn
 from .. import families, likelihoods, nets, objectives, posteriors, priors
 from ..conditional import Conditional
 from ..errors import OptionError
+from ..families.base import count_of
 from ..model import VAE
 from ..noise import seeded
 from ..roles import Objective
 from .entry import Built, Context
-from .pieces import likelihood_family, outputs_of, parameters_of_values
+from .pieces import likelihood_family, parameters_of_values
 from .pieces.networks import MANY_ROWS
 
 __all__ = ["build"]
@@ -88,7 +89,7 @@ def _dense(context: Context, family: Any) -> tuple[nn.Module, nn.Module, tuple[i
     values = positions * options.code_size
     with seeded(options.seed, "initialise", "coders"):
         encoder = nets.mlp(size, values, (width, width))
-        decoder = nets.mlp(values, outputs_of(family), (width, width))
+        decoder = nets.mlp(values, count_of(family), (width, width))
     return encoder, decoder, (1, positions)
 
 

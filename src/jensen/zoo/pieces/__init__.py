@@ -3,7 +3,7 @@
 from .coders import Coders, coders
 from .latent import latent_count, posterior_named, posterior_of, prior_of
 from .likelihood import likelihood_family
-from .networks import Networks, networks_for, outputs_of, parameters_of_values
+from .networks import Networks, networks_for, parameters_of_values
 from .objective import elbo, estimator_of, weighted
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "latent_count",
     "likelihood_family",
     "networks_for",
-    "outputs_of",
     "parameters_of_values",
     "posterior_named",
     "posterior_of",

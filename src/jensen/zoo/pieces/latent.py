@@ -12,6 +12,7 @@ from torch import Tensor
 from ... import families, posteriors, priors
 from ...conditional import Conditional
 from ...errors import OptionError
+from ...families.base import count_of
 from ...noise import seeded
 from ..entry import Context
 from .networks import Networks
@@ -69,7 +70,7 @@ def posterior_named(context: Context, networks: Networks, latents: int, name: st
         "mixture": lambda: families.NormalMixture(latents, 5),
     }
     family = made[name]()
-    return Conditional(networks.encoder(sum(map(math.prod, family.parameter_shapes))), family, event_dims=event_dims)
+    return Conditional(networks.encoder(count_of(family)), family, event_dims=event_dims)
 
 
 def _automatic(latents: int, options: Any) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from ...noise import seeded
 from ..entry import Context
 from ..options import DenseOptions
 
-__all__ = ["MANY_ROWS", "Networks", "is_convolutional", "networks_for", "outputs_of", "parameters_of_values"]
+__all__ = ["MANY_ROWS", "Networks", "is_convolutional", "networks_for", "parameters_of_values"]
 
 MANY_ROWS = 10_000
 _CONV_FROM = 2048  # values in a row
@@ -39,11 +39,6 @@ class Networks:
     def decoder_for(self, inputs: int, family: Family) -> nn.Module:
         """A decoder to the parameters of a family."""
         return self.decoder(inputs, *parameters_of_values(family))
-
-
-def outputs_of(family: Family) -> int:
-    """The number of outputs of a network for a family."""
-    return sum(math.prod(shape) for shape in family.parameter_shapes)
 
 
 def parameters_of_values(family: Family) -> tuple[int, int]:
