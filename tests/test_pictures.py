@@ -14,6 +14,16 @@ def pixels(path):
         return np.asarray(image.convert("L"))
 
 
+TABLEAU = {"blue": (31, 119, 180), "orange": (255, 127, 14), "green": (44, 160, 44)}
+
+
+def share_of_columns(path, rgb):
+    """How much of a picture's width a colour spans."""
+    with Image.open(path) as image:
+        near = np.abs(np.asarray(image.convert("RGB")).astype(int) - rgb).max(-1) < 12
+    return float(near.any(0).mean())
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("count", [1, 5])
 def test_rows_of_any_shape(tmp_path, shape, count):
@@ -35,16 +45,29 @@ def test_the_limits_are_black_and_white(tmp_path):
 @pytest.mark.parametrize("limits", [(0.0, 0.0), (-1e30, 1e30), (5.0, 5.0 + 1e-12)])
 def test_narrow_and_wide_limits(tmp_path, limits):
     for shape in ((4, 3), (4, 3, 3)):
-        pictures.grid(tmp_path / "a.png", np.full((2, *shape), limits[0]), "", limits)
+        pictures.grid(tmp_path / "a.png", np.full((1, *shape), limits[0]), "", limits)
+        found = pixels(tmp_path / "a.png")
+        assert found[found.shape[0] // 2, found.shape[1] // 2] < 5
 
 
-@pytest.mark.parametrize("count", [0, 1, 8])
-@pytest.mark.parametrize("kl", [None, 2.0])
-def test_curves_of_any_length(tmp_path, count, kl):
-    lines = [{"step": i + 1, "bound": -100.0 + i, "valid": {"elbo": -101.0 + i, "kl": kl}} for i in range(count)]
+@pytest.mark.parametrize(
+    ("count", "kl", "expected"),
+    [
+        (0, None, []),
+        (1, 2.0, []),
+        (8, None, ["blue", "orange"]),
+        (8, 2.0, ["blue", "orange", "green"]),
+    ],
+)
+def test_curves_of_any_length(tmp_path, count, kl, expected):
+    lines = [{"step": i + 1, "bound": -100.0 + i, "valid": {"elbo": -101.0 + i, "kl": kl and kl + i}} for i in range(count)]
     pictures.curves(tmp_path / "c.png", lines, max(count, 1), "curves")
-    assert pixels(tmp_path / "c.png").size > 1000
+    drawn = {colour: share_of_columns(tmp_path / "c.png", rgb) for colour, rgb in TABLEAU.items()}
+    assert [name for name, share in drawn.items() if share > 0.2] == expected
 
 
 def test_a_title_is_text_and_no_formula(tmp_path):
-    pictures.grid(tmp_path / "a.png", np.zeros((1, 3)), r"$\frac{ $x_ & [red]", (0.0, 1.0))
+    for name, title in (("a.png", r"$\frac{ $x_ & [red]"), ("b.png", "")):
+        pictures.grid(tmp_path / name, np.zeros((1, 3)), title, (0.0, 1.0))
+    with_title, without = (pixels(tmp_path / name) for name in ("a.png", "b.png"))
+    assert (with_title[:20] < 100).any() and not (without[:20] < 100).any()

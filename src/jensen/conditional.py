@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from .errors import JensenError, ShapeError, SupportError
+from .errors import JensenError, OptionError, ShapeError, SupportError
 from .families import Family, Measure
+from .families.base import count_of
 from .roles import Given
 from .spec import declared
 
@@ -58,7 +59,8 @@ class Conditional(LowPrecision):
     None, the default, is that of its parameters. Parameters, outputs and the distribution keep theirs.
 
     Raises:
-        ShapeError: If the network returns another number of parameters.
+        OptionError: If the network is none.
+        ShapeError: When used, if the network returns another number of parameters.
 
     Example:
         >>> import torch
@@ -70,10 +72,12 @@ class Conditional(LowPrecision):
 
     def __init__(self, net: nn.Module, family: Family, event_dims: int = 1) -> None:
         super().__init__()
+        if not callable(net):
+            raise OptionError(f"the network of a {type(self).__name__} must be a torch.nn.Module; got {net!r}.")
         self.net = net
         self.family = family
         self.event_dims = event_dims
-        self._sizes = [math.prod(shape) for shape in family.parameter_shapes]
+        self._count = count_of(family)
 
     @property
     def measure(self) -> Measure:
@@ -87,11 +91,11 @@ class Conditional(LowPrecision):
         r"""The unconstrained parameters of the distribution, one after the other, shape (\*, P)."""
         batch = inputs.shape[: inputs.ndim - self.event_dims]
         raw: Tensor = self.computed(self.net, self._network_inputs(inputs, given))
-        if raw.shape[-1] != sum(self._sizes) or raw.ndim != 2:
+        if raw.shape[-1] != self._count or raw.ndim != 2:
             name = type(self.family).__name__
             raise ShapeError(
-                f"expected the network to return {sum(self._sizes)} parameters for {name} with event shape "
-                f"{self.family.event_shape}, shape (N, {sum(self._sizes)}); got {tuple(raw.shape)}."
+                f"expected the network to return {self._count} parameters for {name} with event shape "
+                f"{self.family.event_shape}, shape (N, {self._count}); got {tuple(raw.shape)}."
             )
         return raw.reshape((*batch, raw.shape[-1]))
 

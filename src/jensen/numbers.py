@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["QUANTITIES", "Number", "finite", "mean_and_se"]
+__all__ = ["QUANTITIES", "SCHEMA_VERSION", "Number", "finite", "mean_and_se"]
 
+SCHEMA_VERSION = 1
+"""The version of the JSON documents that numbers stand in."""
 
 QUANTITIES = {"elbo": "ELBO", "log_likelihood": "log p(x)", "reconstruction": "log p(x|z) at the code"}
 """What may be measured of a model, by the names that files use."""

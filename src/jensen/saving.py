@@ -28,6 +28,7 @@ FORMAT: Literal[1] = 1
 _DECLARING = (
     "conditional",
     "families",
+    "inference",
     "likelihoods",
     "model",
     "nets",

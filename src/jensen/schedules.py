@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from .errors import OptionError
 from .spec import declared
 
-__all__ = ["Constant", "Cosine", "Cyclical", "Linear", "Schedule", "Sigmoid", "as_schedule"]
+__all__ = ["Constant", "Cosine", "Cyclical", "Linear", "Schedule", "Sigmoid", "as_schedule", "as_weight"]
 
 
 @runtime_checkable
@@ -180,3 +180,14 @@ class Cyclical:
 def as_schedule(value: float | Schedule) -> Schedule:
     """A number as a constant schedule; a schedule as it is."""
     return value if isinstance(value, Schedule) else Constant(value)
+
+
+def as_weight(beta: float | Schedule) -> Schedule:
+    """The weight β of a KL in a loss, as a schedule.
+
+    Raises:
+        OptionError: If it is a number that is not positive and finite.
+    """
+    if isinstance(beta, int | float) and not 0 < beta < math.inf:
+        raise OptionError(f"beta must be positive, or the prior would never reach the encoder; got beta={beta}.")
+    return as_schedule(beta)

@@ -24,7 +24,7 @@ def doctor(*, json: Flag = False) -> None:
     from ..errors import JensenError
     from ..hardware import can_compile, fast_bf16, find_device
     from ..noise import seeded
-    from ..run import SCHEMA_VERSION, environment
+    from ..run import environment
 
     with seeded(0):
         oracle = testing.LinearGaussian(torch.randn(8, 3), noise=0.5)
@@ -34,7 +34,6 @@ def doctor(*, json: Flag = False) -> None:
     healthy = error < 1e-10
     folders = {str(folder): folder.is_dir() for folder in data_folders()}
     findings = {
-        "schema_version": SCHEMA_VERSION,
         **environment(),
         "fast_bf16": fast_bf16(find_device()),
         "compiler": can_compile(find_device()),

@@ -217,12 +217,10 @@ def _finish(done: Run, observer: ConsoleObserver, stopper: _Stopper, *, json: bo
 
 
 def _show(done: Run, observer: ConsoleObserver, *, json: bool) -> None:
-    from ..run import SCHEMA_VERSION
-
     if not done.finished:
         observer.say(f"stopped after step {done.step}; saved. Go on with: jensen fit --resume {done.path}")
         if json:
-            print_json({"schema_version": SCHEMA_VERSION, "run": str(done.path), "steps": done.step, "finished": False})
+            print_json({"run": str(done.path), "steps": done.step, "finished": False})
         return
     observer.console.print(evaluation_table(done.result))
     ahead = [name for name, row in done.result["baselines"].items() if row["difference"] < 0]

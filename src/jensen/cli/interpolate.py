@@ -49,5 +49,5 @@ def interpolate(
     target = target or to_target("interpolation.png")
     ends = [fitted.read(path).rows[0] for path in (first, second)]
     rows = fitted.interpolate(ends[0], ends[1], steps=steps, label=chosen_label(label, fitted))
-    write(target, rows, f"{steps} codes on the line between two rows: mean of p(x|z)", fitted)
-    say(run, target, rows, json=json)
+    title = f"{steps} codes on the line between two rows: mean of p(x|z)"
+    say(run, target, write(target, rows, title, fitted, most=steps), json=json)

@@ -21,7 +21,7 @@ def models(*, json: Flag = False) -> None:
 
     if json:
         entries = [{"name": e.name, "summary": e.summary, "paper": e.paper, "data": e.data} for e in MODELS.values()]
-        print_json({"schema_version": 1, "models": entries})
+        print_json({"models": entries})
         return
     table = Table(box=None, pad_edge=False)
     for column in ("model", "what it is", "paper", "data"):

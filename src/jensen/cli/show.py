@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from ..numbers import QUANTITIES
+from ..numbers import QUANTITIES, SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from ..data import Splits
@@ -51,7 +51,8 @@ def console() -> Console:
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """Writes one JSON object to stdout."""
+    """Writes one JSON object to stdout; it names the version of its format."""
+    document = {"schema_version": SCHEMA_VERSION, **document}
     sys.stdout.write(json.dumps(document, allow_nan=False, ensure_ascii=False) + "\n")
     sys.stdout.flush()
 

@@ -27,6 +27,7 @@ __all__ = [
     "write",
 ]
 Split = Literal["train", "valid", "test"]
+_DRAWN = 400
 
 
 def sample(
@@ -50,8 +51,8 @@ def sample(
     n
         How many.
     out
-        A .png picture or an .npy array in the units of the data, by default samples.png, or a .txt file for sentences,
-        which are printed without it; it must not exist.
+        A .png picture of the first 400 or an .npy array in the units of the data, by default samples.png, or a .txt
+        file for sentences, which are printed without it; it must not exist.
     seed
         The seed of the draw.
     mean
@@ -76,8 +77,8 @@ def sample(
         return
     target = target or to_target("samples.png")
     what = "mean of p(x|z) for z drawn from the prior" if mean else "draws of x"
-    write(target, rows, f"{n} samples: {what}", fitted)
-    say(run, target, rows, json=json)
+    written = write(target, rows, f"{min(n, _DRAWN)} samples: {what}", fitted, most=_DRAWN)
+    say(run, target, written, json=json)
 
 
 def embed(run: str, data: str | None = None, /, *, out: str, split: Split = "test", json: Flag = False) -> None:
@@ -102,8 +103,7 @@ def embed(run: str, data: str | None = None, /, *, out: str, split: Split = "tes
     fitted = load(run)
     rows, labels, files = rows_of(run, data, split, fitted)
     codes = fitted.embed(rows, labels=labels)
-    write(target, codes, "", fitted)
-    say(run, target, codes, json=json, **files)
+    say(run, target, write(target, codes, "", fitted), json=json, **files)
 
 
 def reconstruct(
@@ -137,8 +137,8 @@ def reconstruct(
         return
     if target is None:
         raise OptionError("give a file to write to: --out new.png, or --out new.npy.")
-    write(target, again, "mean of p(x|z) at the posterior mean", fitted)
-    say(run, target, again, json=json, **files)
+    written = write(target, again, "mean of p(x|z) at the posterior mean", fitted)
+    say(run, target, written, json=json, **files)
 
 
 def rows_of(run: str, data: str | None, split: Split, fitted: Fitted) -> tuple[Any, Any, dict[str, Any]]:
@@ -197,13 +197,13 @@ def tell_sentences(run: str, sentences: list[str], path: Path | None, *, json: b
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         console().print(f"wrote {path}: {len(lines)} sentences", markup=False)
     if json:
-        print_json({"schema_version": 1, "run": run, "out": str(path) if path else None, "sentences": sentences})
+        print_json({"run": run, "out": str(path) if path else None, "sentences": sentences})
     elif path is None:
         sys.stdout.write("\n".join(lines) + "\n")
 
 
-def write(path: Path, rows: Any, title: str, fitted: Fitted) -> None:
-    """Writes rows as a picture or an array."""
+def write(path: Path, rows: Any, title: str, fitted: Fitted, *, most: int = 36) -> Any:
+    """Writes rows as an array, or the first of them as a picture, and returns those that were written."""
     import numpy as np
 
     from .. import pictures
@@ -211,11 +211,11 @@ def write(path: Path, rows: Any, title: str, fitted: Fitted) -> None:
 
     if path.suffix == ".npy":
         np.save(path, rows, allow_pickle=False)
-        return
+        return rows
     if path.suffix != ".png":
         raise OptionError(f"only sentences are written as text; --out must end in .png or .npy, got {path.name}.")
-    shown = rows[:400] if title.startswith(str(len(rows))) else rows[:36]
-    pictures.grid(path, shown, title, limits_of(fitted, rows))
+    pictures.grid(path, rows[:most], title, limits_of(fitted, rows))
+    return rows[:most]
 
 
 def limits_of(fitted: Fitted, rows: Any) -> tuple[float, float]:
@@ -230,6 +230,6 @@ def say(run: str, path: Path, rows: Any, *, json: bool, **more: Any) -> None:
     """Says what was written."""
     if json:
         what = {"run": run, "out": str(path), "shape": list(rows.shape), "dtype": str(rows.dtype)}
-        print_json({"schema_version": 1, **what, **more})
+        print_json({**what, **more})
     else:
         console().print(f"wrote {path}: shape {tuple(rows.shape)}", markup=False)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..numbers import Number
+from ..numbers import SCHEMA_VERSION, Number
 from .calibration import Calibration
 from .collapse import LatentUse
 from .disentanglement import Disentanglement, InformationGap
@@ -21,9 +21,7 @@ from .scale import PosteriorScale
 from .surgery import Surgery
 from .weights import WeightReport
 
-__all__ = ["SCHEMA_VERSION", "Page", "Subject"]
-
-SCHEMA_VERSION = 1
+__all__ = ["Page", "Subject"]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..distributions import closed_form_kl, is_cut_short, kl_per_latent
 from ..errors import CompositionError, OptionError
 from ..roles import BoundKind, Draw, Estimate, Given, Group, Model
-from ..schedules import Schedule, as_schedule
+from ..schedules import Schedule, as_weight
 from ..spec import declared
 from .gradients import Estimator, Reparameterised, StickingTheLanding, log_weights
 from .means import PowerMean
@@ -98,8 +98,6 @@ class ELBO:
     ) -> None:
         if k < 1:
             raise OptionError(f"an ELBO needs at least 1 sample; got k={k}.")
-        if isinstance(beta, int | float) and not 0 < beta < float("inf"):
-            raise OptionError(f"beta must be positive, or the KL would never reach the encoder; got beta={beta}.")
         for name, bits in (("free_bits", free_bits), ("free_bits_per_group", free_bits_per_group)):
             if not 0 <= bits < float("inf"):
                 raise OptionError(f"{name} must be zero or positive nats; got {bits}.")
@@ -108,7 +106,7 @@ class ELBO:
         if not 0 < shared_beta < float("inf"):
             raise OptionError(f"shared_beta must be positive; got {shared_beta}.")
         self.k = k
-        self.beta, self.shared_beta = as_schedule(beta), float(shared_beta)
+        self.beta, self.shared_beta = as_weight(beta), float(shared_beta)
         self.free_bits, self.free_bits_per_group = float(free_bits), float(free_bits_per_group)
         self.estimator = Reparameterised() if estimator is None else estimator
         self.estimator.check(k)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..errors import OptionError
 from ..roles import BoundKind, Estimate, Given, Model
-from ..schedules import Schedule, as_schedule
+from ..schedules import Schedule, as_weight
 from ..spec import declared
 from .elbo import auxiliary_losses, shared_kl
 from .gradients import Estimator, Reparameterised
@@ -34,13 +34,11 @@ class _Weighted:
         self.estimator: Estimator = Reparameterised() if estimator is None else estimator
         self.estimator.check(k)
         self.compiles = isinstance(self.estimator, Reparameterised) and encoder_target is None
-        self.beta: Schedule = as_schedule(1.0)
+        self.beta: Schedule = as_weight(1.0)
         self.period = 1
 
     def _warmed(self, beta: float | Schedule) -> None:
-        if isinstance(beta, int | float) and not 0 < beta < float("inf"):
-            raise OptionError(f"beta must be positive, or the prior would never reach the encoder; got beta={beta}.")
-        self.beta = as_schedule(beta)
+        self.beta = as_weight(beta)
         self.period = self.beta.period
 
     def __call__(self, model: Model, x: Tensor, given: Given | None = None, step: int = 0) -> Estimate:

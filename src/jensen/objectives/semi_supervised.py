@@ -11,7 +11,7 @@ from torch import Tensor
 from ..distributions import closed_form_kl
 from ..errors import CompositionError, OptionError
 from ..roles import BoundKind, Estimate, Given
-from ..schedules import Schedule, as_schedule
+from ..schedules import Schedule, as_weight
 from ..spec import declared
 
 __all__ = ["SemiSupervised"]
@@ -52,7 +52,7 @@ class SemiSupervised:
         if k < 1:
             raise OptionError(f"a bound needs at least 1 sample; got k={k}.")
         self.alpha, self.k = float(alpha), k
-        self.beta = as_schedule(beta)
+        self.beta = as_weight(beta)
         self.period = self.beta.period
 
     def __call__(self, model: Any, x: Tensor, given: Given | None = None, step: int = 0) -> Estimate:

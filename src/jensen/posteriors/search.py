@@ -14,6 +14,7 @@ from .. import families
 from ..conditional import distribution_at
 from ..distributions import RowwiseNormal, detached, diagonal_normal
 from ..families import Family
+from ..families.base import count_of
 from ..noise import RowNoise, mix, row_keys
 from ..roles import Given
 
@@ -82,8 +83,7 @@ class Whitened:
     def __init__(self, family: Family, start: Distribution) -> None:
         self.family, self.start = family, start
         self.loc = start.mean
-        size = sum(torch.Size(shape).numel() for shape in family.parameter_shapes)
-        self.origin = self.loc.new_zeros(len(self.loc), size)
+        self.origin = self.loc.new_zeros(len(self.loc), count_of(family))
 
     def __call__(self, parameters: Tensor, rows: Tensor) -> Distribution:
         unit = distribution_at(self.family, parameters)

@@ -3,11 +3,10 @@
 from .fitting import Run, fit, resume
 from .folder import environment, reopen
 from .observe import Log, Observer, describe_data
-from .results import SCHEMA_VERSION, compare, evaluate_run, number_of
+from .results import compare, evaluate_run, number_of
 from .seeds import SeedRuns, fit_seeds, is_seed_runs, resume_seeds
 
 __all__ = [
-    "SCHEMA_VERSION",
     "Log",
     "Observer",
     "Run",

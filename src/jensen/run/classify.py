@@ -11,9 +11,9 @@ from ..classify import LabelledRows, Start, Trial, try_starts
 from ..data.sources import DataLike
 from ..errors import DataError, OptionError
 from ..noise import mix
+from ..numbers import SCHEMA_VERSION
 from ..saving import load
 from .folder import reopen
-from .results import SCHEMA_VERSION
 
 __all__ = ["classify_run"]
 

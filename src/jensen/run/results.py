@@ -20,16 +20,15 @@ from ..evaluation import evidence_of, latent_size, measure_of, reconstructions
 from ..files import read_json, read_tensors, write_json, write_tensors
 from ..fitted import Evaluation, Fitted, score
 from ..noise import mix, row_keys
-from ..numbers import QUANTITIES, Number, finite, mean_and_se
+from ..numbers import QUANTITIES, SCHEMA_VERSION, Number, finite, mean_and_se
 from ..recipe import FitOptions
 from ..saving import load, read_config
 from ..train import History
 from .folder import read_lines, read_options, reopen
 from .observe import Observer
 
-__all__ = ["SCHEMA_VERSION", "compare", "evaluate_run", "measure", "number_of"]
+__all__ = ["compare", "evaluate_run", "measure", "number_of"]
 
-SCHEMA_VERSION = 1
 _SAMPLES = 1000
 
 

@@ -12,12 +12,11 @@ from typing import Any
 from ..data.sources import DataLike
 from ..errors import FileFormatError, OptionError, RunError
 from ..files import read_json, write_json
-from ..numbers import QUANTITIES
+from ..numbers import QUANTITIES, SCHEMA_VERSION
 from ..recipe import parse_options
 from .fitting import Run, fit, resume
 from .folder import new_folder, owned
 from .observe import Log, Observer
-from .results import SCHEMA_VERSION
 
 __all__ = ["SeedRuns", "fit_seeds", "is_seed_runs", "resume_seeds"]
 
