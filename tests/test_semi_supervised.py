@@ -167,5 +167,7 @@ def test_a_run_reports_its_accuracy_and_keeps_its_labels(tmp_path, cli):
     assert run.model.decode(codes).shape == (2, 8, 8)
     assert run.model.interpolate(np.zeros((8, 8)), np.ones((8, 8)), steps=3).shape == (3, 8, 8)
     assert jensen.run.reopen(run.path).use.count == 50
+    code, _, err = cli("classify", run.path, "--labels", "20")
+    assert code == 2 and "was trained with 50 labels" in err
     with pytest.raises(OptionError, match="--labelled must lie"):
         jensen.fit("digits", model="semi-supervised-vae", out=tmp_path / "no", **{**options, "labelled": 9})

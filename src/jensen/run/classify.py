@@ -47,11 +47,17 @@ def classify_run(
 
     Raises:
         DataError: If the data have no labels.
-        OptionError: If a number is out of range.
+        OptionError: If a number is out of range, or the encoder has learned from labels itself.
     """
     folder = Path(path)
     fitted = load(folder, modules=modules)
     splits = reopen(folder, data)
+    if splits.use is not None and splits.use.count:
+        raise OptionError(
+            f"the encoder of {folder} was trained with {splits.use.count} labels, so a classifier that starts with it "
+            "would know more than those it is said to learn from. See how often the model is right with: jensen "
+            "evaluate RUN; or classify with the encoder of a model that sees no labels, such as vae."
+        )
     if len(splits.label_names) < 2 or not splits.labels:
         raise DataError(
             f"{splits.schema.name} has no labels, or all the same, so there is nothing to classify. Images in "
