@@ -61,7 +61,7 @@ def check(
 
     Raises:
         OptionError: If an option is out of range.
-        DataError: If the rows cannot be scored, or labels do not fit them.
+        DataError: If the rows cannot be scored, are fewer than two, or labels do not fit them.
 
     Example:
         >>> from jensen import testing
@@ -167,6 +167,11 @@ def _validate(subject: Subject, parts: tuple[str, ...], time_budget: float | Non
     if unknown:
         raise OptionError(f"there is no part {unknown[0]!r}; choose among {', '.join(PARTS)}.")
     check_data(subject.model, subject.x)
+    if len(subject.x) < _LEAST_ROWS:
+        raise DataError(
+            f"a check needs at least {_LEAST_ROWS} rows, to tell how much they differ; the {subject.split} rows are "
+            f"{len(subject.x)}. Give more rows."
+        )
     if subject.train is not None:
         check_data(subject.model, subject.train)
     for name, values, rows in (

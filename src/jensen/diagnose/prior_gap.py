@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import OptionError
+from ..errors import DataError, OptionError
 from ..evaluation import evaluation_mode
 from ..noise import mix, seeded
 from .aggregate import Aggregate
@@ -18,6 +18,7 @@ from .measured import Measured
 __all__ = ["PriorGap", "prior_gap"]
 
 _LEAST_DRAWS = 40
+_LEAST_ROWS = 20
 _TREES = 200
 
 
@@ -65,6 +66,7 @@ def prior_gap(model: Any, x: Tensor, *, draws: int = 1000, seed: int = 0) -> Pri
 
     Raises:
         OptionError: If there are too few draws.
+        DataError: If there are fewer than 20 rows.
 
     Example:
         >>> from jensen import testing
@@ -75,6 +77,8 @@ def prior_gap(model: Any, x: Tensor, *, draws: int = 1000, seed: int = 0) -> Pri
     """
     if draws < _LEAST_DRAWS:
         raise OptionError(f"a two-sample test needs at least {_LEAST_DRAWS} draws of each kind; got {draws}.")
+    if len(x) < _LEAST_ROWS:  # rows, not codes, are kept apart, so a few of them may leave one side empty
+        raise DataError(f"codes of at least {_LEAST_ROWS} rows can be told from draws of the prior; got {len(x)}.")
     q = Aggregate(model, x)
     generator = torch.Generator().manual_seed(mix(seed, "prior gap"))
     index = torch.randint(q.n, (draws,), generator=generator)
