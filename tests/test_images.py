@@ -729,6 +729,21 @@ def test_a_folder_that_changed_since_the_fit_is_refused(photos, tmp_path):
         jensen.resume(run.path)
 
 
+def test_labels_that_changed_since_the_fit_are_refused_where_they_play_a_part(photos, tmp_path):
+    run = jensen.fit("photos", out="run", model="conditional-vae", stop_after=1, **TINY)
+    old = jensen.fit("photos", out="old", model="conditional-vae", stop_after=1, **TINY)
+    plain = jensen.fit("photos", out="plain", stop_after=1, **TINY)
+    record = json.loads((old.path / "data.json").read_text())
+    del record["labels"]["sha256"]
+    (old.path / "data.json").write_text(json.dumps(record))
+    (photos / "cat" / "9.jpg").rename(photos / "dog" / "-9.jpg")  # the rows keep their order
+    with pytest.raises(RunError, match="have other labels"):
+        jensen.resume(run.path)
+    assert jensen.resume(plain.path).finished and jensen.resume(old.path).finished
+    (photos / "dog" / "-9.jpg").rename(photos / "cat" / "9.jpg")
+    assert jensen.resume(run.path).finished
+
+
 def test_a_run_on_grey_images_in_colour_files_resumes(tmp_path):
     for number in range(9):
         picture(number, (50, 40), "L").convert("RGB").save(tmp_path / f"{number}.jpg")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -89,6 +90,12 @@ class Splits:
         values = self.stored[split]
         digest = hashlib.sha256(f"{values.dtype}{tuple(values.shape)}".encode())
         digest.update(values.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def label_fingerprint(self, split: str) -> str:
+        """A SHA-256 of the labels of a split and of their names, order included."""
+        digest = hashlib.sha256(json.dumps(self.label_names).encode())
+        digest.update(self.labels[split].numpy().tobytes())
         return digest.hexdigest()
 
 

@@ -107,8 +107,8 @@ def owned(folder: Path) -> Iterator[None]:
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         write_json(owner, {"pid": os.getpid(), "host": socket.gethostname(), "since": since})
         yield
-        owner.unlink(missing_ok=True)
     finally:
+        owner.unlink(missing_ok=True)
         lock.release()
 
 
@@ -158,8 +158,12 @@ def write_data(folder: Path, splits: Splits) -> None:
         split: torch.bincount(numbers, minlength=len(splits.label_names)).tolist()
         for split, numbers in splits.labels.items()
     }
-    use = {"use": asdict(splits.use)} if splits.use is not None else {}
-    labels = {"labels": {"names": splits.label_names, "counts": counts, **use}} if splits.labels else {}
+    known = {
+        "names": splits.label_names,
+        "counts": counts,
+        "sha256": {split: splits.label_fingerprint(split) for split in splits.labels},
+        **({"use": asdict(splits.use)} if splits.use is not None else {}),
+    }
     write_json(
         folder / "data.json",
         {
@@ -170,7 +174,7 @@ def write_data(folder: Path, splits: Splits) -> None:
             "key": splits.key,
             "rows": {split: len(rows) for split, rows in splits.stored.items()},
             "sha256": {split: splits.fingerprint(split) for split in splits.stored},
-            **labels,
+            **({"labels": known} if splits.labels else {}),
         },
     )
 
@@ -269,10 +273,17 @@ def _label_use(folder: Path, record: Any, splits: Splits) -> LabelUse | None:
         )
     try:
         use = LabelUse(**found)
+        digests = dict(labels.get("sha256", {}))  # older runs have none
         if not (isinstance(use.condition, bool) and isinstance(use.count, int) and isinstance(use.seed, int)):
             raise TypeError("its entries are of other types than a fit writes")
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise FileFormatError(f"{folder / 'data.json'} does not say what labels are for: {error}") from error
+    for split in splits.labels:
+        if digests.get(split) not in (None, splits.label_fingerprint(split)):
+            raise RunError(
+                f"the {split} rows of {splits.schema.name} have other labels, or labels of other names, than those "
+                f"that {folder} was fitted on: their SHA-256 differs. Put the old labels back, or start a new fit."
+            )
     return use
 
 
