@@ -93,6 +93,23 @@ def test_several_seeds_are_of_one_data_set(tmp_path, monkeypatch):
         run.resume_seeds(tmp_path / "s")
 
 
+def test_several_fits_that_are_refused_leave_no_folder(tmp_path, cli):
+    for wrong in (["nosuch.npy"], ["t.npy", "--network", "conv"]):
+        code, _, err = cli("fit", *wrong, "--seeds", "2", "--out", "s")
+        assert code != 0 and "exists already" not in err and not (tmp_path / "s").exists()
+
+
+def test_a_run_that_failed_belongs_to_nobody(tmp_path, monkeypatch):
+    def fail(*_):
+        raise RunError("no pictures")
+
+    monkeypatch.setattr("jensen.run.fitting.draw_inputs", fail)
+    for _ in range(2):
+        with pytest.raises(RunError) as error:
+            jensen.fit("digits", out=tmp_path / "run", **TINY)
+    assert "exists already" in str(error.value) and "process" not in str(error.value)
+
+
 def test_seeds_from_the_command_line(cli):
     code, out, err = cli("fit", "t.npy", "--seeds", 2, "--steps", 3, "--hidden", 8, "--samples", 2, "--json")
     assert code == 0, err

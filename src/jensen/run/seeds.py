@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..data.sources import DataLike
-from ..errors import FileFormatError, OptionError, RunError
+from ..errors import FileFormatError, JensenError, OptionError, RunError
 from ..files import read_json, write_json
 from ..numbers import QUANTITIES, SCHEMA_VERSION
 from ..recipe import parse_options
@@ -66,6 +67,7 @@ def fit_seeds(
 
     Raises:
         OptionError: If fewer than two seeds are asked for.
+        JensenError: If the data or the options cannot be used; there is no folder then.
     """
     if not 2 <= seeds <= 10_000:
         raise OptionError(f"--seeds must lie between 2 and 10000, so that runs can differ; got {seeds}.")
@@ -80,8 +82,13 @@ def fit_seeds(
         "options": chosen.model_dump(mode="json", exclude_unset=True),
     }
     write_json(folder / _FILE, plan)
-    with owned(folder):
-        return _run(folder, plan, data, download=download, should_stop=should_stop, observer=observer or Log())
+    try:
+        with owned(folder):
+            return _run(folder, plan, data, download=download, should_stop=should_stop, observer=observer or Log())
+    except JensenError:
+        if not any(folder.glob("seed-*")):  # the first fit was refused, as the same command would be again
+            shutil.rmtree(folder)
+        raise
 
 
 def _reference(data: DataLike) -> str | None:
