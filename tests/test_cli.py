@@ -1,6 +1,7 @@
 """The command line: one paragraph and an exit code for every mistake, one JSON object on request, no escape bytes."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -323,7 +324,9 @@ def test_a_density_on_a_grid_is_in_the_users_units_beside_baselines_of_its_measu
         code, again, err = cli("evaluate", data + "-run", "-k", "2", "--json")
         assert code == 0, err
         assert strict(again)["test"] == results[-1]["test"]
-    assert results[0]["test"]["elbo"]["mean"] > -16 * 10
+    # The rows are three times as wide, and the model sees about the same: a density differs by log 3 for each value.
+    first, second = (result["test"]["elbo"]["mean"] for result in results)
+    assert first - second == pytest.approx(16 * math.log(3), abs=6)
 
 
 def test_json_of_the_other_verbs(place, cli):
@@ -412,10 +415,6 @@ def test_help_does_not_import_torch():
         [sys.executable, "-c", code + "assert 'torch' not in sys.modules"], capture_output=True, text=True
     )
     assert found.returncode == 0, found.stderr
-
-
-def test_this_process_was_left_as_it_was():
-    assert torch.get_default_dtype() == torch.float32
 
 
 def test_a_model_that_loses_to_a_baseline_is_told_so(place, cli):

@@ -146,7 +146,6 @@ def test_word_dropout_hides_what_is_shown_and_not_what_is_scored(decoder):
     torch.manual_seed(3)
     hidden = Sequences(decoder, z, LENGTH, word_dropout=1.0).log_prob(rows)
     # All words shown are then the unknown one, so the probabilities at a step are those after unknown words.
-    blind = rows.where((rows < 3), UNKNOWN)
     state, context = decoder.start(z)
     log_p, token = [], torch.tensor([1])
     for _ in range(LENGTH):
@@ -156,7 +155,6 @@ def test_word_dropout_hides_what_is_shown_and_not_what_is_scored(decoder):
     scores = torch.stack(log_p).gather(1, (rows.long() - 2).clamp(min=0).T)
     by_hand = (scores.T * (rows != 0)).sum(1)
     torch.testing.assert_close(hidden, by_hand, atol=1e-12, rtol=0)
-    assert not torch.equal(blind, rows)
 
 
 def test_a_model_without_latents_scores_and_samples():
