@@ -82,6 +82,14 @@ def test_contradictions_are_refused(of, options, message):
         choose(of, 50, parse_options(options))
 
 
+@pytest.mark.parametrize("model", ["wae-mmd", "beta-tcvae"])
+def test_batches_too_small_for_an_objective_are_refused(model):
+    for rows, batch in ((50, 1), (51, 2), (1, 8)):
+        with pytest.raises(OptionError, match=f"{rows} training rows into batches of down to 1"):
+            choose(TABLE, rows, parse_options({"model": model, "batch_size": batch}))
+    assert choose(TABLE, 50, parse_options({"model": model, "batch_size": 2})).training.batch_size == 2
+
+
 NUMERIC = [
     "noise", "hidden", "latents", "k", "beta", "kl_warmup", "free_bits", "epochs", "steps", "batch_size",
     "learning_rate", "validate_every", "checkpoint_every", "seed", "data_seed", "samples", "time_budget",

@@ -107,6 +107,7 @@ def choose(
     def plan(steps: int, reason: str) -> Plan:
         made = [*context.choices]
         objective, text = built.objective(steps)
+        _check_batches(count, options, objective)
         made.append(Choice("objective", text, "what is optimised", "--model"))
         compiles = built.compiles and getattr(objective, "compiles", False)
         computing = _computing(built, device, steps, options, made, compiles=compiles)
@@ -167,6 +168,17 @@ def _batch(count: int, options: FitOptions) -> int:
 
 def _batches(count: int, options: FitOptions) -> int:
     return -(-count // _batch(count, options))
+
+
+def _check_batches(count: int, options: FitOptions, objective: Objective) -> None:
+    """Refuses batches that an objective can make nothing of; those of an epoch differ by one row at most."""
+    least, smallest = getattr(objective, "least_batch", 1), count // _batches(count, options)
+    if smallest < least:
+        raise OptionError(
+            f"--batch-size {_batch(count, options)} cuts {count} training rows into batches of down to {smallest}; "
+            f"{type(objective).__name__} compares the rows of a batch, at least {least}. Use larger batches, or more "
+            "rows."
+        )
 
 
 def _length(count: int, options: FitOptions, suited: float | None = None) -> tuple[int, str]:

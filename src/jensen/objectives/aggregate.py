@@ -87,6 +87,7 @@ class BetaTCVAE:
     kind: BoundKind = "lower"
     k = 1
     period = 1
+    least_batch = 2
 
     def __init__(self, rows: int, beta: float = 6.0, *, alpha: float = 1.0, gamma: float = 1.0) -> None:
         if rows < 1:
@@ -150,6 +151,7 @@ class DIP:
     kind: BoundKind = "none"
     k = 1
     period = 1
+    least_batch = 2
 
     def __init__(self, off_diagonal: float = 10.0, diagonal: float = 10.0, *, of_samples: bool = True) -> None:
         if not (0 < off_diagonal < math.inf and 0 < diagonal < math.inf):
@@ -158,7 +160,7 @@ class DIP:
         self.of_samples = of_samples
 
     def __call__(self, model: Model, x: Tensor, given: Given | None = None, step: int = 0) -> Estimate:
-        if len(x) < 2:
+        if len(x) < self.least_batch:
             raise CompositionError("a covariance over the batch needs at least 2 rows in it; this batch has 1.")
         draw = model.draw(x, given, 1)
         group = _only_group(draw, "the covariance penalty")
@@ -273,6 +275,7 @@ class MMD:
     kind: BoundKind = "none"
     k = 1
     period = 1
+    least_batch = 2
 
     def __init__(self, weight: float = 100.0, *, kl: float = 0.0, kernel: Kernel | None = None) -> None:
         if not (0 < weight < math.inf and 0 <= kl < math.inf):
@@ -283,7 +286,7 @@ class MMD:
         self.kernel: Kernel = InverseMultiquadratic() if kernel is None else kernel
 
     def __call__(self, model: Model, x: Tensor, given: Given | None = None, step: int = 0) -> Estimate:
-        if len(x) < 2:
+        if len(x) < self.least_batch:
             raise CompositionError("a discrepancy within the batch needs at least 2 rows in it; this batch has 1.")
         draw = model.draw(x, given, 1)
         group = _only_group(draw, "the discrepancy")

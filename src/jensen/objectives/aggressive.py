@@ -55,6 +55,7 @@ class AggressiveInference:
         self.kind: BoundKind = objective.kind
         self.k = objective.k
         self.period = max(objective.period, self.steps + 1)
+        self.least_batch = getattr(objective, "least_batch", 1)
 
     def alone(self, step: int) -> bool:
         """Whether the posterior is trained alone at a step."""
