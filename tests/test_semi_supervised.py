@@ -120,6 +120,29 @@ def test_codes_are_class_and_latents():
     assert evaluation.latents(model, x).kl > 0
 
 
+def parts(prior, family):
+    """A model of 6 values with 3 classes and 2 latents."""
+    torch.manual_seed(0)
+    return SemiSupervised(
+        prior,
+        Conditioned(nets.mlp(2 + 3, 6), families.Bernoulli(6), conditions=3),
+        Conditioned(nets.mlp(6 + 3, sum(map(math.prod, family.parameter_shapes)), ()), family, conditions=3),
+        Conditional(nets.mlp(6, 3), families.OneHotCategorical(1, 3)),
+    )
+
+
+def test_a_kl_that_is_cut_short_is_reported_from_samples():
+    model, x = parts(priors.Sticks(2, 1.0, 5.0), families.Kumaraswamy(2, terms=1)), torch.eye(6)
+    with seeded(1):
+        found = objectives.SemiSupervised(k=4)(model, x)
+    with seeded(1):
+        each = model.each_class(x, 4)
+    log_weight = each.log_likelihood + each.prior.log_prob(each.z) - each.posterior.log_prob(each.z)
+    expected = (each.log_class.exp() * (log_weight.mean(0) - each.log_class)).sum(-1) - math.log(3)
+    torch.testing.assert_close(found.bound, expected)
+    assert -found.loss > found.bound.mean()
+
+
 def test_samples_of_labels_that_are_not_known_are_of_any_class():
     model, drawn = oracle(), []
     for labels in (None, torch.full((50,), -1), torch.tensor([-1, 0] * 25)):

@@ -14,7 +14,7 @@ from ..distributions import closed_form_kl
 from ..errors import CompositionError, OptionError
 from ..roles import BoundKind, Draw, Estimate, Given, Group, Model
 from ..spec import declared
-from .elbo import auxiliary_losses
+from .elbo import auxiliary_losses, known_kl
 
 __all__ = ["DIP", "MMD", "BetaTCVAE", "InverseMultiquadratic", "Kernel", "SquaredExponential"]
 
@@ -121,7 +121,7 @@ class BetaTCVAE:
             "dimension_wise_kl": self.gamma * (log_marginals - log_prior),
         }
         loss = sum((term.mean() for term in terms.values()), log_likelihood.new_zeros(()))
-        return Estimate(loss, log_likelihood - _kl(group), terms)
+        return Estimate(loss, log_likelihood - known_kl(group, _kl(group)), terms)
 
 
 @declared("objectives.DIP")

@@ -18,18 +18,30 @@ __all__ = ["ELBO"]
 _MEAN = PowerMean(alpha=1.0)
 
 
-def shared_kl(draw: Draw, estimator: Estimator, *, closed_form: bool) -> Tensor | None:
-    r"""The part of one row in the KL of the latents of the whole data set, shape (B,); None where there are none.
+def known_kl(group: Group, kl: Tensor) -> Tensor:
+    """What of a KL is reported: of a series that is cut short, which says too little, the KL of the samples."""
+    if not is_cut_short(group.posterior):
+        return kl
+    sampled = group.log_posterior - group.log_prior
+    return sampled.mean(0) if sampled.ndim else sampled
+
+
+def shared_kl(draw: Draw, estimator: Estimator, *, closed_form: bool) -> tuple[Tensor, Tensor] | None:
+    r"""The part of one row in the KL of the latents of the whole data set; None where there are none.
 
     .. math:: \frac1N \bigl(\log q(g) - \log p(g)\bigr), \text{ or } \frac1N \mathrm{KL}(q(g) \| p(g))
+
+    First what is charged, then what is reported, each of shape (B,).
     """
     if not draw.shared:
         return None
-    total = draw.log_likelihood.new_zeros(())
+    charged = known = draw.log_likelihood.new_zeros(())
     for group in draw.shared:
         kl = closed_form_kl(group.posterior, group.prior) if closed_form else None
-        total = total + (estimator.log_posterior(group) - group.log_prior if kl is None else kl) / group.rows
-    return total.expand(draw.log_likelihood.shape[-1])
+        kl = estimator.log_posterior(group) - group.log_prior if kl is None else kl
+        charged, known = charged + kl / group.rows, known + known_kl(group, kl) / group.rows
+    count = draw.log_likelihood.shape[-1]
+    return charged.expand(count), known.expand(count)
 
 
 def auxiliary_losses(draw: Draw) -> dict[str, Tensor]:
@@ -144,7 +156,8 @@ class ELBO:
         plain = log_weights(draw, [group.log_posterior for group in draw.groups], 1.0).mean(0)
         shared = shared_kl(draw, self.estimator, closed_form=False)
         if shared is not None:
-            terms["global_kl"], plain = beta * self.shared_beta * shared, plain - shared
+            charged, known = shared
+            terms["global_kl"], plain = beta * self.shared_beta * charged, plain - known
         return Estimate(torch.stack([term.mean() for term in terms.values()]).sum(), plain.detach(), terms)
 
     def _in_parts(self, draw: Draw, beta: float) -> Estimate:
@@ -153,20 +166,14 @@ class ELBO:
         zero = log_likelihood.new_zeros(())
         kls = self._kls(draw)
         charged = [self._floored(group, kl) for group, kl in zip(draw.groups, kls, strict=True)]
+        known = [known_kl(group, kl) for group, kl in zip(draw.groups, kls, strict=True)]
         terms = {"reconstruction": -log_likelihood, "kl": beta * sum(charged, zero), **auxiliary_losses(draw)}
         shared = shared_kl(draw, self.estimator, closed_form=self.closed_form_kl)
         if shared is not None:
-            terms["global_kl"] = beta * self.shared_beta * shared
-            kls.append(shared)
+            terms["global_kl"] = beta * self.shared_beta * shared[0]
+            known.append(shared[1])
         loss = sum((term.mean() for term in terms.values()), zero)
-        return Estimate(loss, log_likelihood - sum(self._known(draw, kls), zero), terms)
-
-    def _known(self, draw: Draw, kls: list[Tensor]) -> list[Tensor]:
-        """What of the KL is reported: of a series that is cut short, which says too little, the KL of the samples."""
-        sampled = [
-            (group.log_posterior - group.log_prior).mean(0) for group in draw.groups if is_cut_short(group.posterior)
-        ]
-        return kls if not sampled else [*sampled, *kls[len(draw.groups) :]]
+        return Estimate(loss, log_likelihood - sum(known, zero), terms)
 
     def _kls(self, draw: Draw) -> list[Tensor]:
         """The KL of each group by its formula or from the samples, each of shape (B,)."""

@@ -49,8 +49,9 @@ class _Weighted:
         shared = shared_kl(draw, self.estimator, closed_form=self.estimator.admits_closed_form)
         terms = {"negative_bound": weighted, **auxiliary_losses(draw)}
         if shared is not None:
-            terms["global_kl"] = beta * shared
-            bound = None if bound is None else bound - shared.detach()
+            charged, known = shared
+            terms["global_kl"] = beta * charged
+            bound = None if bound is None else bound - known.detach()
         return Estimate(sum((term.mean() for term in terms.values()), weighted.new_zeros(())), bound, terms)
 
 

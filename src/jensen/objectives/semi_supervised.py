@@ -10,9 +10,10 @@ from torch import Tensor
 
 from ..distributions import closed_form_kl
 from ..errors import CompositionError, OptionError
-from ..roles import BoundKind, Estimate, Given
+from ..roles import BoundKind, Estimate, Given, Group
 from ..schedules import Schedule, as_weight
 from ..spec import declared
+from .elbo import known_kl
 
 __all__ = ["SemiSupervised"]
 
@@ -59,9 +60,10 @@ class SemiSupervised:
         if not hasattr(model, "each_class"):
             raise CompositionError(f"{type(model).__name__} has no classes. Use a model.SemiSupervised, or ELBO().")
         each = model.each_class(x, self.k)
+        group = Group(each.z, each.prior, each.posterior)
         kl = closed_form_kl(each.posterior, each.prior)
         if kl is None:
-            kl = (each.posterior.log_prob(each.z) - each.prior.log_prob(each.z)).mean(0)
+            kl = (group.log_posterior - group.log_prior).mean(0)
         log_class, labels = each.log_class, None if given is None else given.labels
         known = torch.zeros_like(log_class[:, 0]) if labels is None else (labels >= 0).to(x.dtype)
         share = log_class.exp()
@@ -71,9 +73,10 @@ class SemiSupervised:
         entropy = -(share * log_class).sum(-1) * (1 - known)
         reconstruction = -(share * each.log_likelihood.mean(0)).sum(-1)
         kl_z, kl_class = (share * kl).sum(-1), math.log(log_class.shape[-1]) - entropy
+        known_kl_z = (share * known_kl(group, kl)).sum(-1)
         beta = self.beta(step)
         terms = {"reconstruction": reconstruction, "kl": beta * kl_z, "class_kl": beta * kl_class}
         if labels is not None:
             terms["classification"] = -self.alpha * known * (share * log_class).sum(-1)
         loss = torch.stack([term.mean() for term in terms.values()]).sum()
-        return Estimate(loss, -(reconstruction + kl_z + kl_class).detach(), terms)
+        return Estimate(loss, -(reconstruction + known_kl_z + kl_class).detach(), terms)
