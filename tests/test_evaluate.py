@@ -334,6 +334,63 @@ def test_noise_that_cannot_be_given_to_rows_is_refused():
         torch.randn(5, 4)
 
 
+FUNCTIONAL = {
+    "gumbel-softmax": lambda p: torch.nn.functional.gumbel_softmax(p.log(), 0.5),
+    "gumbel-softmax-hard": lambda p: torch.nn.functional.gumbel_softmax(p.log(), hard=True),
+    "multinomial": lambda p: p.multinomial(2),
+    "normal-of-numbers": lambda p: torch.normal(1.0, 2.0, size=p.shape),
+    "normal-of-a-number-and-a-tensor": lambda p: torch.normal(1.0, p),
+    "normal-of-two-shapes": lambda p: torch.normal(p, std=torch.ones(4)),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONAL)
+def test_noise_of_functions_belongs_to_rows(name):
+    keys, p = [11, 12, 13], torch.arange(1.0, 13.0).reshape(3, 4)
+    with RowNoise(keys):
+        whole = FUNCTIONAL[name](p)
+    with RowNoise(keys[:0:-1]):
+        part = FUNCTIONAL[name](p[[2, 1]])
+    assert torch.equal(part, whole[[2, 1]])
+
+
+def test_gumbel_softmax_and_normal_have_the_right_law_inside_the_rows_noise():
+    p = torch.tensor([0.1, 0.2, 0.7])
+    with RowNoise(range(50)):
+        chosen = torch.nn.functional.gumbel_softmax(p.log().expand(400, 50, 3), 0.3, hard=True)
+        numbers = torch.normal(3.0, 2.0, size=(400, 50))
+        spread = torch.normal(3.0, torch.full((400, 50), 2.0))
+    assert (chosen.mean((0, 1)) - p).abs().max() < 4.5 * 0.5 / math.sqrt(20000)
+    for values in (numbers, spread):
+        assert abs(values.mean() - 3) < 4.5 * 2 / math.sqrt(20000)
+        assert abs(values.std() - 2) < 4.5 * 2 / math.sqrt(40000)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: torch.randint(5, (4, 3)),
+        lambda: torch.randperm(3),
+        lambda: torch.zeros(3).random_(),
+        lambda: torch.nn.functional.dropout(torch.ones(4, 3)),
+    ],
+)
+def test_a_draw_past_the_rows_noise_is_refused(draw):
+    def inside():
+        with RowNoise([1, 2, 3]), RowNoise([4, 5, 6]):
+            draw()
+
+    with pytest.raises(JensenError, match="global generators"):
+        inside()
+    with RowNoise([1, 2, 3]), seeded(0):  # puts the generators back
+        draw()
+
+
+def test_a_multinomial_draw_without_rows_is_refused():
+    with RowNoise([1, 2, 3]), pytest.raises(JensenError, match="multinomial"):
+        torch.multinomial(torch.ones(6), 3)
+
+
 def test_keys_are_those_of_the_content():
     x = torch.tensor([[1.0, 2.0], [2.0, 1.0], [1.0, 2.0]])
     assert row_keys(x)[0] == row_keys(x.flip(0))[0]

@@ -176,15 +176,15 @@ def test_what_is_known_beside_the_rows_is_given_for_each():
 
 
 def test_a_search_sees_latents_of_the_whole_data_set():
-    seen = []
+    seen, model = [], oracle().model
 
     def log_joint(x, z, given):
         seen.append(given.shared)
-        return oracle().model.log_joint(x, z)
+        return model.log_joint(x, z)
 
     x, shared = rows(3), torch.ones(2)
     target = Target(log_joint, x, Given(shared=shared)).rows(torch.tensor([0, 2]))
-    target.elbo(oracle().model.posterior(target.x), 2, RowNoise([1, 2]))
+    target.elbo(model.posterior(target.x), 2, RowNoise([1, 2]))
     assert seen == [shared]
 
 

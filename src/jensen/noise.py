@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function
 
@@ -95,7 +96,8 @@ class RowNoise(TorchFunctionMode):
         shared: The seed of what is drawn for all rows at once, inside :func:`shared_noise`.
 
     Raises:
-        JensenError: If a random tensor has no dimension that could be the batch.
+        JensenError: If a random tensor has no dimension that could be the batch, or, at the end of the block, if
+            something in it drew from torch's global generators, as ``torch.randint`` and dropout do.
 
     Example:
         >>> with RowNoise([1, 2, 3]):
@@ -111,6 +113,21 @@ class RowNoise(TorchFunctionMode):
         self.common = torch.Generator().manual_seed(shared)
         self.sharing = False
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.before: list[list[Tensor]] = []  # one entry for each time the block is entered
+
+    def __enter__(self) -> RowNoise:
+        self.before.append(_global_states())
+        return super().__enter__()  # type: ignore[no-any-return, no-untyped-call]
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
+        before = self.before.pop()
+        if error is None and not all(map(torch.equal, before, _global_states())):
+            raise JensenError(
+                "cannot give each row its own noise: something drew from torch's global generators, so that its result "
+                "depends on the rows around it. torch.randint, torch.randperm, Tensor.random_ and dropout in training "
+                "mode do so. Draw with torch.rand, torch.randn or a distribution of torch instead."
+            )
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -121,6 +138,11 @@ class RowNoise(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if kwargs.get("generator") is not None:  # of rows further in
             return func(*args, **kwargs)
+        if func is F.gumbel_softmax:
+            return self._gumbel_softmax(*args, **kwargs)
+        if func is torch.normal:
+            return self._normal(*args, **kwargs)
+        func = _SAME.get(func, func)
         if func in _FROM_TENSORS:
             return self._from_tensors(func, args, kwargs)
         if func in _LIKE:
@@ -131,6 +153,29 @@ class RowNoise(TorchFunctionMode):
         if func in _IN_PLACE:
             return self._in_place(func, args, kwargs)
         return func(*args, **kwargs)
+
+    def _gumbel_softmax(
+        self,
+        logits: Tensor,
+        tau: float = 1,
+        hard: bool = False,  # noqa: FBT001, FBT002 (torch's signature)
+        eps: float = 0,
+        dim: int = -1,
+    ) -> Tensor:
+        """Torch's own formula; inside torch's own function the mode would be off."""
+        noise = self._in_place(torch.Tensor.exponential_, (torch.empty_like(logits),), {}).log()
+        soft = ((logits - noise) / tau).softmax(dim)
+        if not hard:
+            return soft
+        chosen = torch.zeros_like(soft).scatter_(dim, soft.argmax(dim, keepdim=True), 1.0)
+        return chosen - soft.detach() + soft
+
+    def _normal(self, mean: Tensor | float, std: Tensor | float = 1.0, size: Any = None, **kwargs: Any) -> Tensor:
+        if size is not None:
+            return mean + std * self._from_shape(torch.randn, (size,), kwargs)
+        like = mean if isinstance(mean, Tensor) else std
+        both = [a if isinstance(a, Tensor) else torch.full_like(like, a) for a in (mean, std)]  # type: ignore[arg-type]
+        return self._from_tensors(torch.normal, tuple(torch.broadcast_tensors(*both)), kwargs)
 
     def _batch_dim(self, shape: torch.Size) -> int:
         rows = len(self.generators)
@@ -161,8 +206,13 @@ class RowNoise(TorchFunctionMode):
         if self.sharing:
             common: Tensor = func(*(t.cpu() for t in tensors), *rest, generator=self.common, **kwargs).to(first.device)
             return common
-        if func is torch.multinomial and first.shape[0] % count == 0:
+        if func is torch.multinomial:
             # torch flattens all batch dimensions of a categorical into one, rows first.
+            if first.ndim != 2 or first.shape[0] % count:
+                raise JensenError(
+                    f"cannot give each of {count} rows its own noise: probabilities of a multinomial draw of shape "
+                    f"{tuple(first.shape)}, not (rows, categories), have no batch."
+                )
             slices = [t.cpu().chunk(count) for t in tensors]
             dim, joined = 0, torch.cat
         else:
@@ -185,10 +235,15 @@ class RowNoise(TorchFunctionMode):
         return result
 
 
+def _global_states() -> list[Tensor]:
+    cuda = torch.cuda.default_generators if torch.cuda.is_initialized() else ()
+    return [generator.get_state() for generator in (torch.default_generator, *cuda)]
+
+
+_SAME = {torch.Tensor.multinomial: torch.multinomial}
 _FROM_SHAPE = {torch.randn, torch.rand}
 _LIKE = {torch.randn_like: torch.randn, torch.rand_like: torch.rand}
 _FROM_TENSORS = {
-    torch.normal,
     torch.bernoulli,
     torch.Tensor.bernoulli,
     torch.poisson,
