@@ -7,6 +7,7 @@ import torch
 
 from jensen import VAE, Conditional, JensenError, families, nets, objectives, priors, schedules
 from jensen.errors import CompositionError, OptionError
+from jensen.model import Autoencoder
 from jensen.noise import seeded
 from jensen.objectives.aggregate import squared_mmd
 
@@ -229,6 +230,13 @@ def test_bad_arguments_of_the_others_are_refused(build):
 def test_what_does_not_compose_is_refused_with_its_reason(build, reason):
     with pytest.raises(OptionError, match=reason):
         build()
+
+
+@every_objective
+def test_a_model_without_a_distribution_over_codes_is_refused(name):
+    model = Autoencoder(nets.mlp(6, 3), conditional(3, families.Bernoulli(6)), latents=3)
+    with pytest.raises(CompositionError, match="one group of latents|no bound"):
+        OBJECTIVES[name]()(model, binary())
 
 
 def test_with_all_weights_one_the_parts_of_the_total_correlation_are_the_sampled_elbo():

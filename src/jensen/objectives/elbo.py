@@ -18,6 +18,20 @@ __all__ = ["ELBO"]
 _MEAN = PowerMean(alpha=1.0)
 
 
+def draw_for_bound(model: Model, x: Tensor, given: Given | None, k: int) -> Draw:
+    """K draws from a model whose log-weights are worth a bound.
+
+    Raises:
+        CompositionError: If they are not.
+    """
+    if getattr(model, "evidence", "lower") == "none":
+        raise CompositionError(
+            f"{type(model).__name__} has no distribution over codes, so what it says of a row is its reconstruction, "
+            "which is no bound on log p(x). Use Reconstruction(), or a model with a prior and a posterior, such as VAE."
+        )
+    return model.draw(x, given, k)
+
+
 def known_kl(group: Group, kl: Tensor) -> Tensor:
     """What of a KL is reported: of a series that is cut short, which says too little, the KL of the samples."""
     if not is_cut_short(group.posterior):
@@ -83,7 +97,7 @@ class ELBO:
 
     Raises:
         OptionError: If an argument is out of range.
-        CompositionError: If the arguments do not go together.
+        CompositionError: If the arguments do not go together, or when used, if the model has no bound on log p(x).
 
     Example:
         >>> import torch
@@ -148,7 +162,7 @@ class ELBO:
             )
 
     def __call__(self, model: Model, x: Tensor, given: Given | None = None, step: int = 0) -> Estimate:
-        draw = model.draw(x, given, self.k)
+        draw = draw_for_bound(model, x, given, self.k)
         beta = self.beta(step)
         if isinstance(self.estimator, Reparameterised | StickingTheLanding):
             return self._in_parts(draw, beta)

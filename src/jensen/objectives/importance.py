@@ -8,7 +8,7 @@ from ..errors import OptionError
 from ..roles import BoundKind, Estimate, Given, Model
 from ..schedules import Schedule, as_weight
 from ..spec import declared
-from .elbo import auxiliary_losses, shared_kl
+from .elbo import auxiliary_losses, draw_for_bound, shared_kl
 from .gradients import Estimator, Reparameterised
 from .means import MixedMean, PowerMean, WeightMean
 
@@ -42,7 +42,7 @@ class _Weighted:
         self.period = self.beta.period
 
     def __call__(self, model: Model, x: Tensor, given: Given | None = None, step: int = 0) -> Estimate:
-        draw = model.draw(x, given, self.k)
+        draw = draw_for_bound(model, x, given, self.k)
         beta = self.beta(step)
         weighted = -self.estimator(draw, self.target, self.encoder_target, beta)
         bound = self.target.value(draw.log_weight.detach()) if self.kind != "none" else None
@@ -75,7 +75,7 @@ class IWAE(_Weighted):
 
     Raises:
         OptionError: If an argument is out of range.
-        CompositionError: If the arguments do not go together.
+        CompositionError: If the arguments do not go together, or when used, if the model has no bound on log p(x).
 
     Example:
         >>> import torch
