@@ -183,6 +183,12 @@ def test_names_with_brackets_and_dollars(place, cli):
     assert code == 0 and "a[red]$\\frac{$_[bold]: 3 = 3" in err
 
 
+def test_a_file_without_a_name_of_its_own(place, cli):
+    shutil.copy("t.npy", ".t.npy")
+    assert cli("fit", ".t.npy", *TINY)[0] == 0
+    assert [path.name for path in (place / "runs").iterdir()] == ["data"]
+
+
 # -- runs ------------------------------------------------------------------------------------------------------------
 
 

@@ -83,9 +83,12 @@ def _append(path: Path, line: Mapping[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file with one JSON object per line."""
+    """The objects of a journal, one in each line, that say at which step they were written."""
     try:
-        return [dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+        if not all(isinstance(line.get("step"), int) for line in lines):
+            raise ValueError("a line does not say its step")
+        return lines
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise FileFormatError(f"{path} is damaged: {error}. Start the fit anew.") from error
 
@@ -136,7 +139,7 @@ def new_folder(out: str | os.PathLike[str] | None, name: str) -> Path:
     if out is not None:
         refuse_existing(Path(out))
         return _make(Path(out))
-    stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+    stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in name) or "data"
     for number in range(1, 10**6):
         folder = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
         if not os.path.lexists(folder):

@@ -73,7 +73,7 @@ def fit_seeds(
         raise OptionError(f"--seeds must lie between 2 and 10000, so that runs can differ; got {seeds}.")
     chosen = parse_options(options)
     reference = _reference(data)
-    name = Path(reference).name.split(".")[0] if reference else "array"
+    name = (Path(reference).name.split(".")[0] or "data") if reference else "array"
     folder = new_folder(out, f"{name}-seeds")
     plan = {
         "schema_version": SCHEMA_VERSION,
