@@ -18,10 +18,11 @@ from jensen.diagnose import objective_faults, weight_faults
 from jensen.diagnose.budget import measure_pace
 from jensen.diagnose.parts import PARTS
 from jensen.diagnose.sentences import findings
-from jensen.errors import DataError, OptionError, RunError
+from jensen.errors import DataError, FileFormatError, OptionError, RunError
 from jensen.model import Autoencoder, Explicit
 from jensen.noise import seeded
 from jensen.roles import Draw, Estimate
+from jensen.run.prior import fit_prior_run
 
 QUICK = tuple(name for name in PARTS if name not in ("annealed", "bracket", "gaps", "gradients"))
 SMALL = {"rows": 150, "samples": 1000, "parts": QUICK}
@@ -437,6 +438,32 @@ def test_a_prior_is_fitted_into_a_new_run(cli, run, tmp_path):
     assert code == 1 and "exists already" in err
     assert cli("fit-prior", run, "--prior", "other")[0] == 2
     assert cli("fit-prior", tmp_path / "nothing")[0] == 1
+
+
+def test_a_prior_is_fitted_to_the_run_in_the_working_folder(run, tmp_path, monkeypatch):
+    shutil.copytree(run, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    new, _ = fit_prior_run(".", components=3, steps=50)
+    assert new.path == tmp_path / "here-mixture" and new.result["examples_per_second"] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("result.json", "[]"),
+        ("result.json", '{"steps": [1]}'),
+        ("metrics.jsonl", "[]"),
+        ("metrics.jsonl", "3"),
+        ("timing.jsonl", "{}"),
+        ("timing.jsonl", '{"step": 1, "seconds": "x"}'),
+    ],
+)
+def test_a_damaged_run_gets_no_prior_and_no_folder(run, tmp_path, name, content):
+    shutil.copytree(run, tmp_path / "old")
+    (tmp_path / "old" / name).write_text(content)
+    with pytest.raises(FileFormatError, match=name):
+        fit_prior_run(tmp_path / "old", components=3, steps=50)
+    assert not (tmp_path / "old-mixture").exists()
 
 
 @pytest.mark.parametrize("name", ["elbo", "log_likelihood"])

@@ -328,6 +328,9 @@ def test_the_seconds_of_all_calls_add_up(tmp_path):
     calls = {line["call"]: line["seconds"] for line in lines}
     assert len(calls) == 3 and run.result["seconds"] == pytest.approx(sum(calls.values()))
     assert [line["step"] for line in lines if line["call"] == lines[0]["call"]][-1] == 3
+    seen = sum({line["call"]: line["seconds"] * line["examples_per_second"] for line in lines}.values())
+    pace = pytest.approx(seen / run.result["seconds"])
+    assert run.result["examples_per_second"] == pace and jensen.resume(folder).result["examples_per_second"] == pace
 
 
 def test_rows_from_memory_are_given_again(tmp_path):

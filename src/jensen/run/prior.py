@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from .. import priors
 from ..data.sources import DataLike
-from ..errors import OptionError, RunError
+from ..errors import FileFormatError, OptionError, RunError
 from ..files import read_json, write_json, write_tensors
 from ..fitted import Fitted
 from ..inference.fit_prior import PriorFit, check_roles, fit_prior
@@ -22,11 +22,12 @@ from .fitting import Run
 from .folder import environment, new_folder, owned, read_lines, read_options, refuse_existing, reopen, write_data
 from .folder import write_files as write_file_list
 from .observe import Log, Observer
-from .results import measure
+from .results import clocked, measure
 
 __all__ = ["fit_prior_run"]
 
 _COMPONENTS = 50
+_JOURNALS = ("metrics.jsonl", "timing.jsonl")
 
 
 def fit_prior_run(
@@ -57,17 +58,18 @@ def fit_prior_run(
     Raises:
         OptionError: If there is no such prior.
         RunError: If the run is unfinished, its data have changed, or the new folder exists.
+        FileFormatError: If a file of the run is damaged.
     """
     source, observer = Path(path), observer or Log()
     if prior not in ("mixture", "flow"):
         raise OptionError(f"--prior cannot be {prior!r}; choose mixture or flow.")
-    target = Path(out) if out is not None else source.with_name(f"{source.name}-{prior}")
+    target = Path(out) if out is not None else _beside(source, prior)
     refuse_existing(target)
     fitted = load(source, modules=modules)
     check_roles(fitted.vae)
     splits = reopen(source, data)
     config = read_config(source)
-    options = read_options(source, config)
+    options, history = read_options(source, config), _history(source)
     observer.phase(f"fitting a {prior} to the codes of {len(splits.stored['train']):,} training rows")
     new = _new_prior(prior, fitted.vae, components, seed)
     train, valid = splits.frozen("train"), splits.frozen("valid")
@@ -78,8 +80,8 @@ def fit_prior_run(
         write_data(folder, splits)
         write_file_list(folder, splits)
         write_json(folder / "environment.json", environment())
-        # The training is that of the old run; its journals say how it went.
-        history = _history(source, folder)
+        for name in _JOURNALS:  # the training is that of the old run
+            shutil.copyfile(source / name, folder / name)
         draw_inputs(folder, splits)
         write_tensors(folder / "model.safetensors", vae.state_dict())
         model = Fitted(vae, splits.schema, splits.protocol)
@@ -101,13 +103,22 @@ def _new_prior(kind: str, model: Any, components: int, seed: int) -> Any:
         return priors.Mixture(shape[0], components) if kind == "mixture" else priors.Flow(shape[0])
 
 
-def _history(source: Path, folder: Path) -> History:
-    """How the old run was trained; its journals are copied."""
-    for name in ("metrics.jsonl", "timing.jsonl"):
+def _beside(source: Path, prior: str) -> Path:
+    """The folder beside a run that is named after it, also where the run is given as ``.`` or ``..``."""
+    named = source if source.name not in ("", "..") else Path(os.path.abspath(source))
+    return named.parent / f"{named.name}-{prior}"
+
+
+def _history(source: Path) -> History:
+    """How the old run was trained."""
+    for name in _JOURNALS:
         if not (source / name).exists():
             raise RunError(f"{source} has no {name}; expected a finished run.")
-        shutil.copyfile(source / name, folder / name)
-    result = read_json(source / "result.json") if (source / "result.json").exists() else {}
-    lines = read_lines(folder / "metrics.jsonl")
-    step = int(result.get("steps") or (lines[-1]["step"] if lines else 0))
-    return History(lines=lines, step=step, finished=True, best_step=int(result.get("best_step") or step))
+    clocked(source)
+    lines, path = read_lines(source / "metrics.jsonl"), source / "result.json"
+    result = read_json(path) if path.exists() else {}
+    try:
+        step = int(result.get("steps") or (lines[-1]["step"] if lines else 0))
+        return History(lines=lines, step=step, finished=True, best_step=int(result.get("best_step") or step))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise FileFormatError(f"{path} is not the result of a fit: {error}. Delete it and evaluate again.") from error

@@ -27,7 +27,7 @@ from ..train import History
 from .folder import read_lines, read_options, reopen
 from .observe import Observer
 
-__all__ = ["compare", "evaluate_run", "measure", "number_of"]
+__all__ = ["clocked", "compare", "evaluate_run", "measure", "number_of"]
 
 _SAMPLES = 1000
 
@@ -36,13 +36,14 @@ def measure(
     folder: Path, fitted: Fitted, splits: Splits, history: History, options: FitOptions, observer: Observer
 ) -> dict[str, Any]:
     """Scores a fitted model on validation and test rows with fresh noise, beside the baselines, and writes it down."""
+    seconds, examples = clocked(folder)
     result = {
         "schema_version": SCHEMA_VERSION,
         "run": str(folder),
         "steps": history.step,
         "best_step": history.best_step,
-        "seconds": _seconds(folder),
-        "examples_per_second": history.examples / history.seconds if history.seconds else None,
+        "seconds": seconds,
+        "examples_per_second": examples / seconds if seconds else None,
         "data": _data_json(splits),
     }
     if evidence_of(fitted.vae) == "none":
@@ -123,10 +124,19 @@ def _reconstructed(fitted: Fitted, splits: Splits, observer: Observer) -> tuple[
     return {**found, "baselines": {}, "kl": None, "active_latents": None}, scores
 
 
-def _seconds(folder: Path) -> float | None:
-    """The time spent training, over all calls: each call's clock starts at zero."""
-    calls = {line.get("call"): float(line["seconds"]) for line in read_lines(folder / "timing.jsonl")}
-    return math.fsum(calls.values())
+def clocked(folder: Path) -> tuple[float, float]:
+    """The seconds spent training and the examples seen in them, over all calls: each call's clock starts at zero.
+
+    Raises:
+        FileFormatError: If ``timing.jsonl`` is damaged.
+    """
+    path = folder / "timing.jsonl"
+    last = {line.get("call"): line for line in read_lines(path)}
+    try:
+        calls = [(float(line["seconds"]), float(line["examples_per_second"])) for line in last.values()]
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileFormatError(f"{path} is damaged: {error!r}. Start the fit anew.") from error
+    return math.fsum(seconds for seconds, _ in calls), math.fsum(seconds * rate for seconds, rate in calls)
 
 
 def _data_json(splits: Splits) -> dict[str, Any]:
