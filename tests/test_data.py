@@ -155,6 +155,12 @@ def test_draws_of_integer_columns_are_rounded_and_kept_in_range():
     assert drawn[0, 0] == 0 and drawn[0, 2] == 65535 and drawn[0, 1] == round(schema.mean[1])
 
 
+def test_draws_of_floats_are_kept_in_the_range_of_their_type():
+    schema = schema_of((rng().normal(size=(50, 3)) * 2e4).astype(np.float16))
+    drawn = schema.user_values(torch.tensor([[-9.0, 0.0, 9.0]]), exact=True)
+    assert drawn.dtype == np.float16 and drawn[0, 0] == -65504 and drawn[0, 2] == 65504
+
+
 def test_new_rows_of_another_kind_are_refused():
     grid, floats = schema_of(GRIDS["int"]), schema_of(rng().normal(size=(50, 4)))
     for schema, rows in (

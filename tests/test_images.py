@@ -791,6 +791,10 @@ def test_a_run_on_rows_of_numbers_takes_images_only_where_rows_are_pictures(tmp_
     table = jensen.fit(rng().normal(size=(40, 3)), out=tmp_path / "table", **TINY).model
     with pytest.raises(DataError, match=r"rows of shape \(3,\) are none"):
         table.embed(tmp_path / "a.png")
+    for rows in (rng().random((40, 6, 9)), rng().integers(0, 17, (40, 6, 9)), rng().integers(0, 2, (40, 6, 9))):
+        other = jensen.fit(rows, out=tmp_path / f"{rows.dtype}-{rows.max()}", **TINY).model
+        with pytest.raises(DataError, match="holds pixels from 0 to 255, and the rows of array are in other units"):
+            other.embed(tmp_path / "a.png")
     grey = rng().integers(0, 256, (40, 6, 9, 1)).astype(np.uint8)
     model = jensen.fit(grey, out=tmp_path / "grey", **TINY).model
     assert model.read(tmp_path / "a.png").rows.shape == (1, 6, 9, 1) and model.embed(tmp_path / "a.png").shape == (1, 2)

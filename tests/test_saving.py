@@ -16,7 +16,7 @@ from torch import nn
 
 import jensen
 from jensen import VAE, Conditional, declared, families, nets, objectives, priors, testing, train
-from jensen.errors import FileFormatError, JensenError, SpecError
+from jensen.errors import DataError, FileFormatError, JensenError, SpecError
 from jensen.files import read_tensors, write_json, write_tensors
 
 SOURCE = Path(jensen.__file__).parent
@@ -326,7 +326,13 @@ def test_fitted_speaks_the_users_units(tmp_path):
     assert not np.array_equal(fitted.sample(4), fitted.sample(4))
     assert np.array_equal(fitted.sample(4, seed=1), fitted.sample(4, seed=1))
     assert np.array_equal(np.rint(fitted.sample(4, mean=True, seed=1)).shape, (4, 8, 8))
-    for bad in (x[0], x[:, :4], x + 0.5, x * np.nan, "text", x.astype(str), x[:0]):
+    exact = torch.from_numpy(x).bfloat16()  # holds whole numbers up to 256
+    assert np.array_equal(fitted.embed(exact).numpy(), codes) and np.array_equal(fitted.embed(x.tolist()), codes)
+    ragged, plain = [x[0].tolist(), x[1, :4].tolist()], jensen.Fitted(fitted.vae)
+    for bad in (x * 1j, ragged, x.astype(str)):
+        with pytest.raises(DataError):
+            plain.embed(bad)
+    for bad in (x[0], x[:, :4], x + 0.5, x * np.nan, "text", x.astype(str), x[:0], ragged, exact.to_sparse()):
         with pytest.raises(JensenError):
             fitted.embed(bad)
     assert not fitted.vae.training

@@ -38,10 +38,27 @@ def test_decoding_the_codes_of_rows_reconstructs_them(linear):
     assert isinstance(linear.decode(torch.zeros(2, 2)), torch.Tensor)
 
 
-@pytest.mark.parametrize("wrong", [np.zeros(2), np.zeros((3, 5)), np.zeros((0, 2)), [["a", "b"]]])
+NO_CODES = [np.zeros(2), np.zeros((3, 5)), np.zeros((0, 2)), np.zeros((3, 1, 2)), [["a", "b"]], np.ones((3, 2)) * 1j]
+
+
+@pytest.mark.parametrize("wrong", NO_CODES)
 def test_what_is_no_code_is_refused(linear, wrong):
     with pytest.raises(DataError, match="2 values each"):
         linear.decode(wrong)
+
+
+def test_codes_are_finite_numbers(linear):
+    for wrong in (np.array([[0.0, np.nan]]), torch.tensor([[0.0, torch.inf]])):
+        with pytest.raises(DataError, match="not finite"):
+            linear.decode(wrong)
+    with pytest.raises(DataError, match="rows of real numbers"):
+        linear.decode([[0.0, 1.0], [2.0]])
+
+
+def test_the_ends_of_a_line_are_rows_of_one_shape(linear):
+    assert linear.interpolate(torch.zeros(3, dtype=torch.bfloat16), np.ones(3), steps=3).shape == (3, 3)
+    with pytest.raises(DataError, match=r"got \(3,\) and \(2,\)"):
+        linear.interpolate(np.zeros(3), np.zeros(2))
 
 
 def test_a_walk_moves_one_latent_through_its_prior_and_leaves_the_others(linear):

@@ -101,6 +101,22 @@ class Schema(BaseModel):
         return self.kind == "binary" or self.binarisation != "none"
 
     @property
+    def pixels(self) -> bool:
+        """Whether 8-bit pixels, from 0 for black to 255 for white, are in the units of the rows."""
+        if self.kind == "binned":
+            return (self.offset, self.step, self.levels) == PIXELS
+        if self.kind == "binary":
+            return self.offset >= 0 and self.step > 1
+        return self.dtype == "uint8"
+
+    @property
+    def units(self) -> str:
+        """The values of a row in words."""
+        if self.kind == "continuous":
+            return f"continuous values of type {self.dtype}"
+        return f"{self.levels} levels from {self.offset:g} to {self.offset + self.step * (self.levels - 1):g}"
+
+    @property
     def protocol(self) -> str:
         """How values become what the model sees, in words; part of every result."""
         if self.vocabulary is not None:
@@ -216,6 +232,8 @@ class Schema(BaseModel):
         if dtype.kind in "iu":
             # A draw of a continuous model need not be an integer, nor fit the type: the nearest one that does.
             values = np.clip(np.rint(values), max(np.iinfo(dtype).min, -EXACT), min(np.iinfo(dtype).max, EXACT))
+        elif dtype.kind == "f":
+            values = np.clip(values, np.finfo(dtype).min, np.finfo(dtype).max)
         return values.astype(dtype)
 
 

@@ -22,7 +22,7 @@ from .pixels import ImageSize
 from .text import is_sentences, is_text_file, read_sentences, text_files
 from .tree import has_images, is_image
 
-__all__ = ["DataLike", "open_source"]
+__all__ = ["DataLike", "from_memory", "open_source"]
 
 Array = NDArray[Any]
 DataLike = str | os.PathLike[str] | Array | Tensor
@@ -64,7 +64,7 @@ def _open(data: DataLike, key: str | None, image_size: ImageSize, *, download: b
             raise DataError(f"--key {key} chooses an array of an .npz file; the data came from memory.")
         if is_sentences(data):
             return Source("sentences", {"all": np.array(list(data), dtype=object)}, None)
-        return Source("array", {"all": _rows(_from_memory(data), "the array")}, None)
+        return Source("array", {"all": _rows(from_memory(data), "the array")}, None)
     text = os.fspath(data)
     if not text.strip() or "\0" in text:
         raise DataError(f"{text!r} names no data; expected a name such as digits, or a path to a file or folder.")
@@ -85,7 +85,12 @@ def _open(data: DataLike, key: str | None, image_size: ImageSize, *, download: b
     return _open_path(path, path.name.split(".")[0], key)
 
 
-def _from_memory(data: Any) -> Array:
+def from_memory(data: Any) -> Array:
+    """An array of what is one, or a tensor, or a list of numbers.
+
+    Raises:
+        DataError: If it is none of them, or masked.
+    """
     try:
         if isinstance(data, Tensor):
             values = data.detach().cpu()

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from ..data import Schema, Source, TextOptions, open_source, tell_skipped
 from ..data.labels import condition_on, label_numbers
+from ..data.sources import from_memory
 from ..data.text import chunks_of, is_sentences
+from ..data.values import check_values
 from ..errors import DataError, JensenError, OptionError
 from ..evaluation import bounds, check_data, device_of, evaluation_mode, in_chunks, latent_size
 from ..noise import seeded
@@ -63,11 +65,16 @@ class Fitted:
                 this order; those in ``skipped`` could not be read.
 
         Raises:
-            DataError: If there is no such data, or no images can be rows of this model.
+            DataError: If there is no such data, or no images can be rows of this model, or pixels are in other units.
         """
         if self.schema is None:
             raise DataError(f"a model without a schema does not know how {os.fspath(path)} is to be read; pass rows.")
         source, text = open_source(path, image_size=self.schema.event_shape), TextOptions.of(self.schema)
+        if source.pixels and not self.schema.pixels:
+            raise DataError(
+                f"{os.fspath(path)} holds pixels from 0 to 255, and the rows of {self.schema.name} are in other units: "
+                f"{self.schema.units}. Turn the pixels into these, and give them as an array or a .npy file."
+            )
         if text is None or not text.chunks or not all(map(is_sentences, source.arrays.values())):
             return source
         return replace(source, arrays={split: chunks_of(lines, text) for split, lines in source.arrays.items()})
@@ -88,18 +95,22 @@ class Fitted:
         x = self._read(x) if isinstance(x, str | os.PathLike) else x
         if self.schema is not None and self.schema.kind == "tokens":
             return self.schema.model_values(x)
+        values = from_memory(x)
         if self.schema is None:
             if isinstance(x, Tensor):
                 return x
-            dtype = next((p.dtype for p in self.vae.parameters()), torch.float32)
-            return torch.from_numpy(np.asarray(x)).to(dtype)
-        values = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
+            check_values(values, "the array")
+            return torch.tensor(values.astype(np.float64), dtype=self._dtype)
         event = self.schema.event_shape
         if values.shape == event:
             raise DataError(f"got one row of shape {event}; expected a batch of rows, shape (N, …): pass x[None].")
         if values.ndim == 1 and event == (1,):
             values = values[:, None]
         return self.schema.model_values(values)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next((p.dtype for p in self.vae.parameters()), torch.float32)
 
     def given(self, labels: Any, count: int) -> Given | None:
         """What a model that is conditioned on labels is given beside rows.
@@ -182,19 +193,23 @@ class Fitted:
         r"""The mean of :math:`p(x|z)` at given codes, in the user's units, as floats; of sentences the greedy ones.
 
         Arguments:
-            z: Codes as :meth:`embed` gives them, shape (N, Z), as an array or a tensor.
+            z: Codes as :meth:`embed` gives them, shape (N, \*Z), as an array or a tensor.
             labels: The label of each row, for a model that is conditioned on them.
 
         Raises:
             DataError: If they are not codes of this model.
         """
-        codes = z if isinstance(z, Tensor) else np.asarray(z)
-        size = latent_size(self.vae)
-        numbers = isinstance(codes, Tensor) or codes.dtype.kind in "fiub"
-        if not numbers or codes.ndim < 2 or not len(codes) or math.prod(codes.shape[1:]) != size or size == 0:
-            raise DataError(f"codes of this model have {size} values each; got an array of shape {tuple(codes.shape)}.")
-        dtype = next((p.dtype for p in self.vae.parameters()), torch.float32)
-        found = self._means(torch.as_tensor(codes, dtype=dtype), self.given(labels, len(codes)), embedded=True)
+        codes, shape = from_memory(z), _code_shape(self.vae)
+        numbers = codes.dtype.kind in "fiub"
+        if not numbers or not codes.ndim or not len(codes) or codes.shape[1:] != shape or not math.prod(shape):
+            expected = ", ".join(map(str, ("N", *shape)))
+            raise DataError(
+                f"codes of this model have {math.prod(shape)} values each, shape ({expected}); got an array of "
+                f"{codes.dtype}, shape {codes.shape}. Give them as embed does."
+            )
+        check_values(codes, "the array of codes")
+        rows = torch.tensor(codes.astype(np.float64), dtype=self._dtype)
+        found = self._means(rows, self.given(labels, len(codes)), embedded=True)
         return found if isinstance(found, list) else self._like(found, z)
 
     def _means(self, rows: Tensor, given: Given | None, *, embedded: bool) -> Any:
@@ -228,11 +243,20 @@ class Fitted:
 
         Raises:
             OptionError: If there are fewer than two steps.
+            DataError: If they are not rows of this data.
         """
         if steps < 2:
             raise OptionError(f"an interpolation has two ends; got steps={steps}.")
         text = self.schema is not None and self.schema.kind == "tokens"
-        pair: Any = [first, second] if text else np.stack([first, second])
+        pair: Any = [first, second]
+        if not text:
+            ends = [from_memory(row) for row in pair]
+            if ends[0].shape != ends[1].shape:
+                raise DataError(
+                    f"an interpolation is between rows of one shape; got {ends[0].shape} and {ends[1].shape}. Give two "
+                    "rows as the model knows them."
+                )
+            pair = np.stack(ends)
         z = torch.as_tensor(self.embed(pair, labels=label))
         share = torch.linspace(0, 1, steps, dtype=z.dtype).reshape(-1, *[1] * (z.ndim - 1))
         return self.decode((z[0] + share * (z[1] - z[0])).numpy(), labels=label)
@@ -303,3 +327,13 @@ class Fitted:
         jacobian = 0.0 if self.schema is None else self.schema.log_jacobian
         rows, given = self._checked(x, labels)
         return self._like(bounds(self.vae, rows, k=k, seed=seed, given=given).log_likelihood + jacobian, x)
+
+
+def _code_shape(model: Any) -> tuple[int, ...]:
+    """The shape of the code of a row."""
+    size, prior = latent_size(model), getattr(model, "prior", None)
+    if prior is None:
+        return (size,)
+    # A prior that depends on the condition knows its shape without one.
+    shape = tuple((prior if hasattr(prior, "event_shape") else prior()).event_shape)
+    return shape if math.prod(shape) == size else (size,)  # a class may stand before the latents
