@@ -12,9 +12,13 @@ import torch
 from torch import Tensor
 
 from ..evaluation import CHUNK_ROWS, device_of, evaluation_mode
+from ..inference.ais import LEAPFROGS, PRELIMINARY_CHAINS, SETTLING
 from ..noise import seeded
+from .calibration import RANKED
 from .draws import prior_and_posterior
 from .findings import Finding
+from .gaps import CLIMB_DRAWS, CLIMB_STEPS
+from .gradients import REPEATS
 from .page import Subject, scaled
 
 __all__ = ["BATCH", "Pace", "Plan", "fit_into", "measure_pace", "plan_parts", "reason", "told"]
@@ -220,20 +224,20 @@ def _sized(part: str, full: int) -> Callable[[Subject, float], int]:
 
 def _annealing(subject: Subject, share: float, *, both_ways: bool) -> Counts:
     temperatures = scaled(TEMPERATURES, share, LEAST["annealed"])
-    steps = (temperatures + _SETTLING) * _PRELIMINARY_CHAINS + (1 + both_ways) * temperatures * CHAINS
-    gradients = ANNEALED_ROWS * _LEAPFROGS * steps
+    steps = (temperatures + SETTLING) * PRELIMINARY_CHAINS + (1 + both_ways) * temperatures * CHAINS
+    gradients = ANNEALED_ROWS * LEAPFROGS * steps
     beside = CHUNK_ROWS * scaled(subject.samples, share, LEAST["beside"])  # importance sampling of padded chunks
     return (0.0, gradients, ANNEALED_ROWS) if both_ways else (beside, gradients, 0.0)
 
 
 def _gaps(subject: Subject, share: float) -> Counts:
     rows, sets = _sized("gaps", GAP_ROWS)(subject, share), 1 if subject.train is None else 2
-    return sets * (rows + max(rows, CHUNK_ROWS)) * subject.samples, sets * rows * _GAP_STEPS * _GAP_DRAWS, 0.0
+    return sets * (rows + max(rows, CHUNK_ROWS)) * subject.samples, sets * rows * CLIMB_STEPS * CLIMB_DRAWS, 0.0
 
 
 def _gradients(subject: Subject, share: float) -> Counts:
     rows = scaled(BATCH, share, LEAST["gradients"])
-    return 0.0, _ESTIMATORS * _REPEATS * rows * getattr(subject.objective, "k", 1), 0.0
+    return 0.0, _ESTIMATORS * REPEATS * rows * getattr(subject.objective, "k", 1), 0.0
 
 
 def _surgery(subject: Subject, share: float) -> Counts:
@@ -243,7 +247,7 @@ def _surgery(subject: Subject, share: float) -> Counts:
 
 def _calibration(subject: Subject, share: float) -> Counts:
     rows = scaled(SIMULATED, share, LEAST["calibration"])
-    return rows * _RANKED, 0.0, rows
+    return rows * RANKED, 0.0, rows
 
 
 ANNEALED_ROWS, CHAINS, TEMPERATURES, GAP_ROWS, BATCH, SIMULATED, IDENTITY_ROWS, SURGERY_DRAWS = (
@@ -270,8 +274,7 @@ LEAST = {
     "scale": 20,
 }
 """The fewest rows, temperatures or draws with which a part says anything."""
-_SETTLING, _PRELIMINARY_CHAINS, _LEAPFROGS = 40, 8, 10
-_GAP_STEPS, _GAP_DRAWS, _ESTIMATORS, _REPEATS, _RANKED = 300, 8, 3, 50, 99
+_ESTIMATORS = 3
 _IDENTITY_DRAWS, _USES, _STRETCHED = 600, 24, 16 * 14
 _WORK: dict[str, Callable[[Subject, float], Counts]] = {
     "identities": lambda s, share: (_sized("identities", IDENTITY_ROWS)(s, share) * _IDENTITY_DRAWS, 0.0, 0.0),

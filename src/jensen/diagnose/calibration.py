@@ -19,6 +19,9 @@ __all__ = ["Calibration", "simulation_calibration", "simulated"]
 
 Direction = Literal["none", "too narrow", "too wide", "shifted"]
 
+RANKED = 99
+"""The draws among which the true z is ranked."""
+
 _BINS = 20
 _LEAST_ROWS = 100
 
@@ -91,7 +94,7 @@ def simulated(model: Any, rows: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return z.cpu().clone(), x.cpu().clone()
 
 
-def simulation_calibration(model: Any, *, rows: int = 500, draws: int = 99, seed: int = 0) -> Calibration:
+def simulation_calibration(model: Any, *, rows: int = 500, draws: int = RANKED, seed: int = 0) -> Calibration:
     r"""Simulation-based calibration: z\* and x\* from the model, then the rank of z\* among draws of q(z|x\*).
 
     .. math:: z^* \sim p(z), \quad x^* \sim p(x|z^*), \quad z_l \sim q(z|x^*), \quad

@@ -17,6 +17,9 @@ from .measured import Measured, mean_of
 
 __all__ = ["GapSplit", "InferenceGaps", "inference_gaps", "split_gap"]
 
+CLIMB_STEPS, CLIMB_DRAWS = 300, 8
+"""Of the climb to the best member of the family, for each row."""
+
 _BLOCK_VALUES = 2**22
 
 BIASES = {
@@ -116,7 +119,7 @@ def inference_gaps(
     held_out: Tensor,
     train: Tensor | None = None,
     *,
-    steps: int = 300,
+    steps: int = CLIMB_STEPS,
     samples: int = 1000,
     temperatures: int = 0,
     chains: int = 16,
@@ -170,7 +173,7 @@ def _split(model: Any, x: Tensor, budget: tuple[int, int, int, int], seed: int) 
     from ..inference import Weighted, ais, best_in_family
 
     steps, samples, temperatures, chains = budget
-    found = best_in_family(model, x, steps=steps, samples=8, rounds=1, seed=mix(seed, "climb"))
+    found = best_in_family(model, x, steps=steps, samples=CLIMB_DRAWS, rounds=1, seed=mix(seed, "climb"))
     encoder = bounds(model, x, k=samples, seed=mix(seed, "encoder"))
     best = log_weights_of(model, x, found.posterior, samples, mix(seed, "best"))
     climbed = Weighted(best, encoder.keys, "lower", measure_of(model))

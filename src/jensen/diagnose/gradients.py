@@ -18,6 +18,7 @@ from .measured import Measured
 
 __all__ = ["GradientNoise", "gradient_noise", "least_noisy"]
 
+REPEATS = 50
 _ROLES = {
     "encoder": ("posterior", "encoder", "shared_posterior"),
     "decoder": ("likelihood", "prior", "row_prior", "shared_prior"),
@@ -45,7 +46,13 @@ class GradientNoise:
 
 
 def gradient_noise(
-    model: Any, x: Tensor, objectives: Mapping[str, Objective], *, repeats: int = 50, step: int = 10**9, seed: int = 0
+    model: Any,
+    x: Tensor,
+    objectives: Mapping[str, Objective],
+    *,
+    repeats: int = REPEATS,
+    step: int = 10**9,
+    seed: int = 0,
 ) -> dict[str, dict[str, GradientNoise]]:
     r"""The noise of the gradients of encoder and decoder, prior included, under several objectives, on one batch.
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import OptionError
-from ..evaluation import Bounds, summarise
+from ..evaluation import Bounds, effective_sample_size, log_mean_variance, summarise
 from ..numbers import Number
 
 __all__ = ["WeightReport", "jackknife", "weigh"]
@@ -122,7 +122,7 @@ def weigh(
             order: number(least, lambda part, order=order: jackknife(part, order), kind="estimate")  # type: ignore[misc]
             for order in orders
         },
-        ess=_ess(log_weight),
+        ess=effective_sample_size(log_weight),
         k_hat=smoothed,
         threshold=min(1 - 1 / math.log10(max(draws, 2)), 0.7),
         draws=draws,
@@ -137,10 +137,6 @@ def _log_mean(log_weight: Tensor) -> Tensor:
     return log_weight.logsumexp(0) - math.log(len(log_weight))
 
 
-def _ess(log_weight: Tensor) -> Tensor:
-    return torch.exp(2 * log_weight.logsumexp(0) - (2 * log_weight).logsumexp(0))
-
-
 def _smoothed(log_weight: Tensor) -> Tensor | None:
     from ..inference import psis
 
@@ -152,13 +148,10 @@ def _over_sets(log_weight: Tensor, k: int, function: Callable[[Tensor], Tensor])
     sets = len(log_weight) // k
     parts = log_weight[: sets * k].unflatten(0, (sets, k)).unbind(0)
     values = torch.stack([function(part) for part in parts])
-    ess = torch.stack([_ess(part) for part in parts]).mean(0)
+    ess = torch.stack([effective_sample_size(part) for part in parts]).mean(0)
     if sets > 1:
         return values.mean(0), values.var(0) / sets, ess
-    if k == 1:
-        return values[0], torch.full_like(ess, math.nan), ess
-    # Delta method: var(log mean w) = var(w) / (k mean(w)^2).
-    return values[0], (1 / ess - 1 / k).clamp(min=0) * k / (k - 1), ess
+    return values[0], log_mean_variance(ess, k), ess
 
 
 def jackknife(log_weight: Tensor, order: int = 1) -> Tensor:

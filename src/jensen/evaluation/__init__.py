@@ -5,6 +5,7 @@ from .averages import elbo, kind_of, log_likelihood, summarise
 from .checks import check_data, check_values, evidence_of, latent_size, measure_of
 from .chunks import CHUNK_ROWS, device_of, evaluation_mode, in_chunks
 from .per_row import Bounds, bounds, reconstructions
+from .running import effective_sample_size, log_mean_variance
 from .usage import ACTIVE, Latents, latents
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "check_data",
     "check_values",
     "device_of",
+    "effective_sample_size",
     "elbo",
     "evaluation_mode",
     "evidence_of",
@@ -25,6 +27,7 @@ __all__ = [
     "latent_size",
     "latents",
     "log_likelihood",
+    "log_mean_variance",
     "measure_of",
     "reconstructions",
     "summarise",

@@ -7,7 +7,22 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["RunningSums"]
+__all__ = ["RunningSums", "effective_sample_size", "log_mean_variance"]
+
+
+def effective_sample_size(log_weight: Tensor) -> Tensor:
+    r""":math:`(\sum_k w_k)^2 / \sum_k w_k^2` of log-weights of shape (K, ...), shape (...)."""
+    return torch.exp(2 * log_weight.logsumexp(0) - (2 * log_weight).logsumexp(0))
+
+
+def log_mean_variance(ess: Tensor, k: int) -> Tensor:
+    r"""The Monte Carlo variance of the log-mean-exp of K log-weights by the delta method; unknown for one draw.
+
+    .. math:: \mathrm{var}(\log \bar w) \approx \mathrm{var}(w) / (K \bar w^2)
+    """
+    if k == 1:
+        return torch.full_like(ess, math.nan)
+    return (1 / ess - 1 / k).clamp(min=0) * k / (k - 1)
 
 
 class RunningSums:
@@ -38,10 +53,5 @@ class RunningSums:
         k = self.k
         log_mean = self.log_sum - math.log(k)
         ess = torch.exp(2 * self.log_sum - self.log_sum_squares)
-        if k == 1:
-            unknown = torch.full_like(self.mean, math.nan)
-            return self.mean, log_mean, unknown, unknown, ess
-        elbo_variance = self.squares / (k - 1) / k
-        # Delta method: var(log mean w) = var(w) / (k mean(w)^2).
-        log_variance = (1 / ess - 1 / k).clamp(min=0) * k / (k - 1)
-        return self.mean, log_mean, elbo_variance, log_variance, ess
+        elbo_variance = self.squares / (k - 1) / k if k > 1 else torch.full_like(self.mean, math.nan)
+        return self.mean, log_mean, elbo_variance, log_mean_variance(ess, k), ess

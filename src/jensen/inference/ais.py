@@ -29,8 +29,9 @@ __all__ = ["Annealed", "Sigmoidal", "ais"]
 
 _ACCEPTANCE = 0.65
 _LEAST_PRELIMINARY = 200
-_PRELIMINARY_CHAINS = 8
-_SETTLING = 40
+PRELIMINARY_CHAINS = 8
+SETTLING = 40
+LEAPFROGS = 10
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def ais(
     *,
     temperatures: int = 1000,
     chains: int = 16,
-    leapfrogs: int = 10,
+    leapfrogs: int = LEAPFROGS,
     schedule: Callable[[float], float] | None = None,
     start: Proposal | None = None,
     seed: int = 0,
@@ -233,16 +234,16 @@ def _preliminary_steps(
     count = max(2, min(temperatures, max(_LEAST_PRELIMINARY, temperatures // 5)))
     betas = _betas(schedule, count)
     noise = RowNoise([mix(seed, "steps", key) for key in row_keys(rows)])
-    densities, z = _begin(model, rows, start, _PRELIMINARY_CHAINS, noise)
+    densities, z = _begin(model, rows, start, PRELIMINARY_CHAINS, noise)
     point = locate(densities, z)
     log_step = torch.full((len(rows),), math.log(0.3), dtype=torch.float64, device=rows.device)
     found: list[Tensor] = []
-    for index in [1] * _SETTLING + list(range(1, count)):
+    for index in [1] * SETTLING + list(range(1, count)):
         point, probability = _move(densities, point, betas[index], log_step.exp(), leapfrogs, noise)
-        gain = 0.5 if len(found) < _SETTLING else 0.25
+        gain = 0.5 if len(found) < SETTLING else 0.25
         log_step = log_step + gain * (probability.mean(0) - _ACCEPTANCE)
         found.append(log_step)
-    return _interpolated(torch.stack(found[_SETTLING:]), count, temperatures).exp()
+    return _interpolated(torch.stack(found[SETTLING:]), count, temperatures).exp()
 
 
 def _interpolated(values: Tensor, count: int, temperatures: int) -> Tensor:

@@ -14,7 +14,17 @@ from torch import Size, Tensor, nn
 from torch.distributions import Distribution, constraints
 
 from ..errors import JensenError, NonFiniteError, OptionError, ShapeError
-from ..evaluation import Bounds, check_data, device_of, evaluation_mode, in_chunks, measure_of, summarise
+from ..evaluation import (
+    Bounds,
+    check_data,
+    device_of,
+    effective_sample_size,
+    evaluation_mode,
+    in_chunks,
+    log_mean_variance,
+    measure_of,
+    summarise,
+)
 from ..noise import RowNoise, mix, row_keys
 from ..numbers import Number, mean_and_se
 from ..roles import Posterior
@@ -61,15 +71,12 @@ class Weighted:
     @cached_property
     def ess(self) -> Tensor:
         r"""The effective sample size :math:`(\sum w)^2 / \sum w^2` of each row, shape (N,)."""
-        return torch.exp(2 * self.log_weight.logsumexp(0) - (2 * self.log_weight).logsumexp(0))
+        return effective_sample_size(self.log_weight)
 
     @cached_property
     def variance(self) -> Tensor:
         """The Monte Carlo variance of ``log_likelihood`` by the delta method, shape (N,); unknown for one draw."""
-        if self.k == 1:
-            return torch.full_like(self.ess, math.nan)
-        # var(log mean w) = var(w) / (k mean(w)^2).
-        return (1 / self.ess - 1 / self.k).clamp(min=0) * self.k / (self.k - 1)
+        return log_mean_variance(self.ess, self.k)
 
     def number(self, split: str = "test") -> Number:
         """The mean over rows, with both its errors."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import OptionError
+from ..evaluation import effective_sample_size, log_mean_variance
 from ..numbers import Number, mean_and_se
 from .proposals import check_weights
 
@@ -50,7 +51,7 @@ class Smoothed:
         """The mean of log p(x) over rows, as an estimate."""
         draws, rows = self.log_weight.shape
         mean, se = mean_and_se(self.log_likelihood)
-        variances = ((1 / self.ess - 1 / draws).clamp(min=0) * draws / (draws - 1)).tolist()
+        variances = log_mean_variance(self.ess, draws).tolist()
         mc_se = math.sqrt(math.fsum(variances)) / rows
         ess = float(self.ess.median())
         return Number(mean, se, mc_se, rows, draws, ess, kind="estimate", measure=measure, split=split)
@@ -96,12 +97,11 @@ def psis(log_weight: Tensor) -> Smoothed:
     values = log_weight.detach().double().cpu()
     smoothed, shapes = zip(*(_smooth(row.numpy()) for row in values.unbind(1)), strict=True)
     result = torch.from_numpy(np.stack(smoothed, 1))
-    log_sum = result.logsumexp(0)
     return Smoothed(
         k_hat=torch.tensor(shapes, dtype=torch.float64),
         threshold=min(1 - 1 / math.log10(draws), 0.7),
-        log_likelihood=log_sum - math.log(draws),
-        ess=torch.exp(2 * log_sum - (2 * result).logsumexp(0)),
+        log_likelihood=result.logsumexp(0) - math.log(draws),
+        ess=effective_sample_size(result),
         log_weight=result,
     )
 
