@@ -338,6 +338,17 @@ def test_fitted_speaks_the_users_units(tmp_path):
     assert not fitted.vae.training
 
 
+def test_new_rows_of_a_file_of_several_arrays_are_those_of_the_name_that_was_fitted(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(40, 3))
+    np.savez(tmp_path / "two.npz", feat=rows, other=rows + 1)
+    np.savez(tmp_path / "one.npz", rows=rows)
+    run = jensen.fit(tmp_path / "two.npz", key="feat", out=tmp_path / "run", steps=2, samples=2, hidden=[8])
+    jensen.save(run.model, tmp_path / "copy")
+    for model in (run.model, jensen.load(tmp_path / "copy")):
+        np.testing.assert_array_equal(model.embed(tmp_path / "two.npz"), model.embed(rows))
+        np.testing.assert_array_equal(model.embed(tmp_path / "one.npz"), model.embed(rows))
+
+
 def test_every_number_says_what_it_is():
     oracle = testing.LinearGaussian(torch.eye(3)[:, :2], noise=0.5)
     x = torch.randn(50, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -63,7 +63,8 @@ def save(model: Any, path: str | Path) -> Path:
     if fitted.schema is not None:
         data = {"format": FORMAT, "protocol": fitted.protocol, "schema": fitted.schema.model_dump(mode="json")}
         labels = {"labels": {"names": list(fitted.label_names)}} if fitted.label_names else {}
-        write_json(folder / "data.json", data | labels)
+        key = {"key": fitted.key} if fitted.key is not None else {}
+        write_json(folder / "data.json", data | labels | key)
     return folder
 
 
@@ -171,8 +172,8 @@ def load(path: str | Path, *, modules: Mapping[str, Callable[..., Any]] | None =
         raise SpecError(f"the tensors in {folder} do not fit its description: {error}") from error
     if not (folder / "data.json").exists():
         return Fitted(vae)
-    schema, protocol, label_names = _read_schema(folder / "data.json")
-    return Fitted(vae, schema, protocol, label_names)
+    schema, protocol, label_names, key = _read_schema(folder / "data.json")
+    return Fitted(vae, schema, protocol, label_names, key=key)
 
 
 class Config(BaseModel):
@@ -222,10 +223,11 @@ def rebuild(folder: Path, document: object, modules: Mapping[str, Callable[..., 
         return build(parse(document), read_tensors(path) if path.exists() else {}, {**own, **(modules or {})})
 
 
-def _read_schema(path: Path) -> tuple[Schema, str, list[str]]:
+def _read_schema(path: Path) -> tuple[Schema, str, list[str], str | None]:
     document = read_json(path)
     try:
         names = [str(name) for name in document.get("labels", {}).get("names", [])]
-        return Schema.model_validate(document["schema"]), str(document["protocol"]), names
+        key = document.get("key")
+        return Schema.model_validate(document["schema"]), str(document["protocol"]), names, key and str(key)
     except (ValidationError, KeyError, TypeError, AttributeError) as error:
         raise FileFormatError(f"{path} does not describe data: {error}") from error

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, FileFormatError
 
-__all__ = ["SPLITS", "read_idx", "read_member", "read_npy", "read_npz", "reading"]
+__all__ = ["SPLITS", "has_key", "read_idx", "read_member", "read_npy", "read_npz", "reading"]
 
 Array = NDArray[Any]
 
@@ -69,6 +69,15 @@ def read_npz(path: Path, key: str | None) -> tuple[dict[str, Array], list[str]]:
         keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         chosen, notes = _choose_key(keys, key, path)
         return {split: read_member(archive, name) for split, name in chosen.items()}, notes
+
+
+def has_key(path: Path, key: str) -> bool:
+    """Whether a file is an .npz file from which a key takes rows."""
+    if path.suffix != ".npz" or not path.is_file():
+        return False
+    with reading(path), zipfile.ZipFile(path) as archive:
+        names = set(archive.namelist())
+    return f"{key}.npy" in names or names.issuperset(f"{key}_{split}.npy" for split in SPLITS)
 
 
 def _choose_key(keys: list[str], key: str | None, path: Path) -> tuple[dict[str, str], list[str]]:

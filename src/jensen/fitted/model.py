@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar, cast, overload
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..data import Schema, Source, TextOptions, open_source, tell_skipped
+from ..data.arrays import has_key
 from ..data.labels import condition_on, label_numbers
 from ..data.sources import from_memory
 from ..data.text import chunks_of, is_sentences
@@ -40,6 +42,7 @@ class Fitted:
         schema: What a row is; None for a model of raw model values.
         protocol: How the data were split and binarised.
         label_names: The names of the labels of the data.
+        key: Which array of an .npz file the data were, where that had to be said.
 
     Example:
         >>> from jensen import testing
@@ -49,16 +52,24 @@ class Fitted:
     """
 
     def __init__(
-        self, vae: Any, schema: Schema | None = None, protocol: str = "", label_names: Sequence[str] = ()
+        self,
+        vae: Any,
+        schema: Schema | None = None,
+        protocol: str = "",
+        label_names: Sequence[str] = (),
+        *,
+        key: str | None = None,
     ) -> None:
         self.vae = vae.eval()
         self.schema = schema
         self.protocol = protocol or (schema.protocol if schema else "")
         self.label_names = tuple(label_names)
+        self.key = key
 
     def read(self, path: PathLike) -> Source:
         """Opens a file, a folder or a name as rows for this model: images are made to the size and colours of its own,
-        and a text is cut into pieces where those of the fit were.
+        a text is cut into pieces where those of the fit were, and the array of an .npz file is the one that was fitted
+        where the file has one of that name.
 
         Arguments:
             path: As for :func:`jensen.fit`; also one image. The ``rows`` of what is returned are those of ``files``, in
@@ -69,7 +80,8 @@ class Fitted:
         """
         if self.schema is None:
             raise DataError(f"a model without a schema does not know how {os.fspath(path)} is to be read; pass rows.")
-        source, text = open_source(path, image_size=self.schema.event_shape), TextOptions.of(self.schema)
+        key = self.key if self.key is not None and has_key(Path(path).expanduser(), self.key) else None
+        source, text = open_source(path, key=key, image_size=self.schema.event_shape), TextOptions.of(self.schema)
         if source.pixels and not self.schema.pixels:
             raise DataError(
                 f"{os.fspath(path)} holds pixels from 0 to 255, and the rows of {self.schema.name} are in other units: "
