@@ -82,6 +82,45 @@ def test_dirichlet_marginals_and_jacobian():
     assert abs(float(total) - 1) < 1e-6
 
 
+def test_density_of_a_dirichlet_is_that_of_its_values_times_the_jacobian():
+    distribution = D.Dirichlet(torch.tensor([[0.7, 2.0, 1.5, 3.0], [1.0, 1.0, 5.0, 0.3]], dtype=torch.float64))
+    z = torch.randn(5, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    onto = D.biject_to(D.constraints.simplex)
+    expected = distribution.log_prob(onto(z)) + onto.log_abs_det_jacobian(z, onto(z))
+    prior = priors.Named(mix=distribution)
+    assert torch.allclose(prior().log_prob(z.flatten(1)), expected.sum(-1), atol=1e-10)
+
+
+VAGUE = {
+    "beta": D.Beta(0.1, 0.1),
+    "beta-near-one": D.Beta(1.0, 0.05),
+    "chi2": D.Chi2(0.02),
+    "dirichlet": D.Dirichlet(torch.tensor([0.05, 0.02])),
+    "gamma": D.Gamma(0.01, 0.01),
+    "inverse-gamma": D.InverseGamma(0.01, 0.01),
+    "weibull": D.Weibull(1.0, 0.02),
+}
+
+
+@pytest.mark.parametrize("name", VAGUE)
+def test_vague_densities_integrate_to_one_in_single_precision(name):
+    prior = priors.Named(v=VAGUE[name])
+    grid = torch.arange(-3000.0, 3000.0, 0.02)
+    density = prior().log_prob(grid[:, None]).double().exp() * 0.02
+    assert abs(float(density.sum()) - 1) < 1e-3
+    with noise.seeded(3):
+        z = prior().sample(torch.Size((4000,)))[:, 0]
+    below = density.cumsum(0)[((z + 3000) / 0.02).long()]
+    assert scipy.stats.kstest(below.numpy(), "uniform").pvalue > 1e-4
+    assert prior.unpack(z[:, None])["v"].isfinite().all()
+
+
+@pytest.mark.parametrize("vague", [D.Pareto(1.0, 0.01), D.Kumaraswamy(0.01, 1.0)])
+def test_a_prior_whose_draws_floats_cannot_hold_is_refused(vague):
+    with pytest.raises(OptionError, match=r"v has a .* float32"):
+        priors.Named(v=vague)
+
+
 def test_multivariate_normal_and_independent_are_one_value():
     factor = torch.tensor([[1.0, 0.0], [0.8, 0.3]])
     inner = D.MultivariateNormal(torch.ones(2), scale_tril=factor)

@@ -12,6 +12,7 @@ from torch import distributions as D
 from torch.distributions import Distribution, biject_to, constraints
 from torch.distributions.constraints import Constraint
 
+from ..distributions.logarithmic import unconstrained_of
 from ..errors import OptionError, ShapeError, SupportError
 from ..noise import seeded
 from ..roles import Given
@@ -43,6 +44,8 @@ _SUPPORTED: dict[type[Distribution], tuple[str, ...]] = {
 """The distributions a latent may have, and the arguments that build each of them."""
 
 _DRAWS = 1000
+_CLAMPED = 0.001
+"""The share of draws that may lie where rounding moves them to the border of the support."""
 _FAR, _LEAST, _MOST = (
     20.0,
     10.0,
@@ -76,7 +79,8 @@ class Named(nn.Module):
         distributions: A distribution of ``torch.distributions`` for each name.
 
     Raises:
-        OptionError: If there is no latent, or a distribution is not supported; the message lists those that are.
+        OptionError: If there is no latent, or a distribution is not supported; the message lists those that are. Or if
+            one is so vague that floats of its type cannot hold its draws.
 
     Example:
         >>> prior = Named(rate=D.LogNormal(0.0, 1.0), mix=D.Dirichlet(torch.ones(3)))
@@ -160,7 +164,23 @@ class _Part(nn.Module):
         event = biject_to(_support(distribution)).inverse_shape(distribution.event_shape)
         self.free_shape = tuple(distribution.batch_shape + event)
         self.size = math.prod(self.free_shape)
+        self._check_draws()
         self._find_reach()
+
+    def _check_draws(self) -> None:
+        """A density that is cut off where floats end does not integrate to one."""
+        distribution = self.distribution()
+        if unconstrained_of(distribution) is not None:
+            return
+        with seeded(0, "draws"):
+            values = distribution.sample(Size((_DRAWS,)))
+        share = float((values != _inside(values, _support(distribution))).double().mean())
+        if share > _CLAMPED:
+            raise OptionError(
+                f"{self.name} has a {self.kind.__name__} of which {share:.1%} of the draws are rounded to a border of "
+                f"its support in {str(values.dtype).removeprefix('torch.')}; its density would not integrate to one. "
+                "Choose a less vague prior, or build it from tensors of type torch.float64."
+            )
 
     def _find_reach(self) -> None:
         """How far z may go either way: everywhere on the line, but not where the exponential of it is no number."""
@@ -201,13 +221,16 @@ class _Part(nn.Module):
 
     def log_prob(self, piece: Tensor) -> Tensor:
         distribution, lead = self.distribution(), piece.shape[:-1]
-        free = self._free(piece)
-        if isinstance(distribution, D.LogNormal):  # log v is exact where v would overflow
+        free, plain = self._free(piece), unconstrained_of(distribution)
+        if isinstance(distribution, D.LogNormal):  # finite everywhere
             return _total(distribution.base_dist.log_prob(free), lead)
-        support = _support(distribution)
-        bijection = biject_to(support)
         held = self._held(free)
         beyond = _total((free - held).abs(), lead)
+        if plain is not None:
+            total = _total(plain.log_prob(held), lead) - beyond
+            return torch.where(total < math.inf, total, -math.inf)
+        support = _support(distribution)
+        bijection = biject_to(support)
         value = bijection(held)
         jacobian = _total(bijection.log_abs_det_jacobian(held, value), lead) - beyond
         total = _total(distribution.log_prob(_inside(value, support)), lead) + jacobian
@@ -217,11 +240,12 @@ class _Part(nn.Module):
 
     def sample(self, shape: Size) -> Tensor:
         distribution = self.distribution()
-        if isinstance(distribution, D.LogNormal):
-            plain: Tensor = distribution.base_dist.sample(shape)
-            return plain.reshape((*shape, self.size))
-        support = _support(distribution)
-        free: Tensor = biject_to(support).inv(_inside(distribution.sample(shape), support))
+        support, plain = _support(distribution), unconstrained_of(distribution)
+        free: Tensor
+        if plain is not None:
+            free = plain.sample(shape)
+        else:
+            free = biject_to(support).inv(_inside(distribution.sample(shape), support))
         return free.reshape((*shape, self.size))
 
     def _free(self, piece: Tensor) -> Tensor:
