@@ -14,6 +14,7 @@ from jensen.distributions import closed_form_kl, diagonal_normal
 from jensen.errors import CompositionError, OptionError, ShapeError
 from jensen.model import Rung, TopDown
 from jensen.noise import seeded
+from jensen.roles import Given
 
 A = torch.tensor([[0.8, -0.3], [0.2, 0.6]], dtype=torch.float64)
 W1 = torch.tensor([[1.0, 0.5], [-0.4, 0.3], [0.2, 0.9]], dtype=torch.float64)
@@ -111,6 +112,20 @@ def test_ancestral_samples_have_the_covariance_of_the_model():
     error = torch.cov(x.T) - COVARIANCE
     se = ((COVARIANCE.diagonal()[:, None] * COVARIANCE.diagonal() + COVARIANCE**2) / n).sqrt()
     assert (error / se).abs().max() < 4.5
+
+
+def test_each_sample_of_a_prior_with_a_condition_has_its_own():
+    model, n = linear(), 4000
+    model.rungs[0].prior = priors.ConditionedNormal(2, conditions=2).double()
+    with torch.no_grad():
+        model.rungs[0].prior.mean.copy_(torch.tensor([[3.0, 0.0], [0.0, -3.0]]))
+    labels = torch.arange(n) % 2
+    with seeded(0):
+        x = model.sample(n, Given(condition=torch.eye(2, dtype=torch.float64)[labels]))
+    assert x.shape == (n, 3)
+    for label, mean in enumerate(model.rungs[0].prior.mean.detach() @ B.T):
+        seen = x[labels == label]
+        assert ((seen.mean(0) - mean) / (seen.std(0) / len(seen) ** 0.5)).abs().max() < 4
 
 
 def networks(groups=3, latents=2, width=8, size=6):
@@ -231,6 +246,17 @@ def test_what_does_not_compose_is_refused():
         TopDown(nn.Identity(), [], Conditional(nets.mlp(2, 6), families.Bernoulli(6)))
     with pytest.raises(OptionError, match="event_shape"):
         Rung(priors.StandardNormal(2), nn.Identity(), nn.Identity())
+    normal = Conditional(nets.mlp(6, 4), families.Normal(2, PREDICTED))
+    likelihood = Conditional(nets.mlp(2, 6), families.Bernoulli(6))
+    for prior, error, reason in (
+        (priors.Bernoulli(2), CompositionError, "zeros and ones"),
+        (priors.StandardNormal(3), ShapeError, "same number of latents"),
+        (priors.ConditionedNormal(1, conditions=3), ShapeError, "same number of latents"),
+    ):
+        with pytest.raises(error, match=reason):
+            TopDown(nn.Identity(), [Rung(prior, normal, nn.Identity())], likelihood)
+    with pytest.raises(CompositionError, match="zeros and ones"):
+        Rung(Conditional(nets.mlp(6, 2), families.Bernoulli(2)), normal, nn.Identity())
     with pytest.raises(ShapeError, match="z of 3 groups"):
         networks().decode([torch.zeros(1, 2)])
     with pytest.raises(ShapeError, match="6 values"):

@@ -7,14 +7,19 @@ from typing import Any
 from ..distributions import same_space, space_of
 from ..errors import CompositionError, ShapeError
 
-__all__ = ["check_latents"]
+__all__ = ["check_latents", "known_of"]
+
+
+def known_of(prior: Any) -> Any:
+    """The distribution p(z), or a conditioned prior itself, which has none without a condition but says where it is."""
+    return prior if getattr(prior, "conditions", 0) else prior()
 
 
 def check_latents(prior: Any, posterior: Any) -> None:
     """Compares the spaces of prior and posterior, where both say theirs.
 
     Arguments:
-        prior: The distribution p(z), or a conditioned prior, which has none without a condition but says where it is.
+        prior: The distribution p(z), or what says where it is: a conditioned prior or the family of a distribution.
         posterior: The module that gives q(z|x), or one whose ``family`` does.
 
     Raises:

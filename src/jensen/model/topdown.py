@@ -14,6 +14,7 @@ from ..conditional import LowPrecision
 from ..errors import OptionError, ShapeError
 from ..roles import Draw, Evidence, Given, Group, Likelihood
 from ..spec import declared
+from .latents import check_latents, known_of
 
 __all__ = ["Rung", "TopDown"]
 
@@ -34,6 +35,8 @@ class Rung(nn.Module):
 
     Raises:
         OptionError: If a part is not a module, or the posterior does not say what it is over.
+        ShapeError: If prior and posterior are over different event shapes, where both say theirs.
+        CompositionError: If they are over different spaces.
 
     Example:
         >>> from jensen import Conditional, families, nets, priors
@@ -55,6 +58,8 @@ class Rung(nn.Module):
                 f"{type(posterior).__name__} does not."
             )
         self.event_shape: tuple[int, ...] = tuple(shape)
+        if hasattr(prior, "family"):
+            check_latents(prior.family, posterior)
 
     def prior_at(self, state: Tensor | None, given: Given | None) -> Distribution:
         """The prior of the group below a state."""
@@ -94,7 +99,9 @@ class TopDown(LowPrecision):
 
     Raises:
         OptionError: If there is no rung, or a part is of the wrong kind.
-        ShapeError: When used, if the encoder returns another number of features than there are rungs.
+        ShapeError: If prior and posterior of the first rung are over different event shapes, where both say theirs;
+            when used, if the encoder returns another number of features than there are rungs.
+        CompositionError: If prior and posterior of the first rung are over different spaces.
 
     Example:
         >>> from jensen import Conditional, families, nets, priors
@@ -117,6 +124,7 @@ class TopDown(LowPrecision):
         if not rungs or not all(isinstance(rung, Rung) for rung in rungs):
             kinds = [type(rung).__name__ for rung in rungs]
             raise OptionError(f"a TopDown needs at least one Rung and nothing else; got {kinds}.")
+        check_latents(known_of(rungs[0].prior), rungs[0].posterior)
         self.encoder = encoder
         self.rungs: Any = nn.ModuleList(rungs)
         self.likelihood: Any = likelihood
@@ -180,7 +188,9 @@ class TopDown(LowPrecision):
         with torch.no_grad():
             for rung in self.rungs:
                 prior = rung.prior_at(state, given)
-                state = self._below(rung, state, prior.sample(torch.Size((n,) if state is None else ())))
+                # A prior that depends on a state or the condition has a batch dimension already.
+                z = prior.sample(torch.Size(() if prior.batch_shape else (n,)))
+                state = self._below(rung, state, z)
             decoded = self.likelihood(state, given)
             found: Tensor = decoded.mean if mean else decoded.sample()
         return found

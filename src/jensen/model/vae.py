@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,7 @@ from torch.distributions import Distribution
 from ..errors import OptionError, ShapeError
 from ..roles import Draw, Evidence, Given, Group, Likelihood, Posterior, Prior
 from ..spec import declared
-from .latents import check_latents
+from .latents import check_latents, known_of
 
 __all__ = ["VAE"]
 
@@ -59,8 +58,7 @@ class VAE(nn.Module):
         self.prior = prior
         self.likelihood = likelihood
         self.posterior = posterior
-        # A conditioned prior has no p(z) without a condition, but says where it is.
-        check_latents(prior if getattr(prior, "conditions", 0) else prior(), posterior)
+        check_latents(known_of(prior), posterior)
         bind = getattr(posterior, "bind", None)
         if bind is not None:
             bind(self)
@@ -68,8 +66,7 @@ class VAE(nn.Module):
     @property
     def latent_size(self) -> int:
         """The number of values in z."""
-        prior: Any = self.prior if getattr(self.prior, "conditions", 0) else self.prior()
-        return math.prod(prior.event_shape)
+        return math.prod(known_of(self.prior).event_shape)
 
     @property
     def conditions(self) -> int:
