@@ -235,7 +235,7 @@ def test_what_does_not_compose_is_refused_with_its_reason(build, reason):
 @every_objective
 def test_a_model_without_a_distribution_over_codes_is_refused(name):
     model = Autoencoder(nets.mlp(6, 3), conditional(3, families.Bernoulli(6)), latents=3)
-    with pytest.raises(CompositionError, match="one group of latents|no bound"):
+    with pytest.raises(CompositionError, match=r"one group of latents|no bound"):
         OBJECTIVES[name]()(model, binary())
 
 

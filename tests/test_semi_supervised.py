@@ -11,7 +11,7 @@ from torch.distributions import MultivariateNormal
 
 import jensen
 from jensen import Conditional, Conditioned, evaluation, families, nets, objectives, priors
-from jensen.errors import CompositionError, OptionError, ShapeError
+from jensen.errors import CompositionError, DataError, OptionError, ShapeError
 from jensen.model import SemiSupervised
 from jensen.noise import seeded
 from jensen.roles import Given
@@ -167,12 +167,29 @@ def test_what_does_not_compose_is_refused():
         objectives.ELBO()(oracle(), x)
     with pytest.raises(OptionError, match="alpha"):
         objectives.SemiSupervised(alpha=0.0)
-    parts = oracle()
+    model = oracle()
     classifier = Conditional(nn.Linear(3, 4), families.OneHotCategorical(1, 4))
     with pytest.raises(ShapeError, match="3 classes"):
-        SemiSupervised(parts.prior, parts.likelihood, parts.encoder, classifier)
+        SemiSupervised(model.prior, model.likelihood, model.encoder, classifier)
     with pytest.raises(OptionError, match="must be Conditioned"):
-        SemiSupervised(parts.prior, nn.Linear(2, 3), parts.encoder, parts.classifier)
+        SemiSupervised(model.prior, nn.Linear(2, 3), model.encoder, model.classifier)
+    normal = families.Normal(2, families.PredictedScale())
+    with pytest.raises(CompositionError, match="zeros and ones"):
+        parts(priors.Bernoulli(2), normal)
+    with pytest.raises(ShapeError, match="same number of latents"):
+        parts(priors.StandardNormal(3), normal)
+    with pytest.raises(CompositionError, match="Bernoulli have no gradient"):
+        objectives.SemiSupervised()(parts(priors.Bernoulli(2), families.Bernoulli(2)), torch.eye(6))
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3, 0, 0], [0, 1, -2, 1, 0, 0], [0, 1, 2], [[0] * 6]])
+def test_labels_that_are_no_classes_of_the_rows_are_refused(labels):
+    x, _ = rows(6)
+    given = Given(labels=torch.tensor(labels))
+    with pytest.raises(DataError, match="label"):
+        objectives.SemiSupervised()(oracle(), x, given)
+    with pytest.raises(DataError, match="label"):
+        oracle().sample(6, given)
 
 
 def test_a_run_reports_its_accuracy_and_keeps_its_labels(tmp_path, cli):

@@ -12,10 +12,11 @@ from torch.distributions import Distribution
 
 from ..conditional import Conditional, Conditioned, distribution_at
 from ..distributions import OneHotCategorical
-from ..errors import OptionError, ShapeError
+from ..errors import DataError, OptionError, ShapeError
 from ..families import OneHotCategorical as OneHotFamily
 from ..roles import Draw, Evidence, Given, Group, Prior
 from ..spec import declared
+from .latents import check_latents
 
 __all__ = ["EachClass", "SemiSupervised"]
 
@@ -62,7 +63,8 @@ class SemiSupervised(nn.Module):
 
     Raises:
         OptionError: If a part is of another kind.
-        ShapeError: If the parts differ in their number of classes.
+        ShapeError: If the parts differ in their number of classes, or prior and encoder in their number of latents.
+        CompositionError: If prior and encoder are over different spaces.
 
     Example:
         >>> from jensen import families, nets, priors
@@ -94,6 +96,7 @@ class SemiSupervised(nn.Module):
                 f"the likelihood knows {classes} classes, the encoder {encoder.conditions}, the classifier "
                 f"{classifier.family.event_shape}; give all the same number, the classifier as (1, {classes})."
             )
+        check_latents(prior(), encoder)
         self.prior, self.likelihood, self.encoder, self.classifier = prior, likelihood, encoder, classifier
         self.classes = classes
 
@@ -165,17 +168,43 @@ class SemiSupervised(nn.Module):
             n: How many.
             given: Where it holds labels, examples are of these classes; where one is -1, of any.
             mean: Return the mean of p(x|z, y) for each drawn y and z instead of a draw of x.
+
+        Raises:
+            DataError: If there is not one label for each example, or a label is no class.
         """
         with torch.no_grad():
             z = self.prior().sample(torch.Size((n,)))
             y = self._uniform(z).sample(torch.Size((n,)))[:, 0]
-            if given is not None and given.labels is not None:
-                known = given.labels >= 0
-                one_hot = torch.nn.functional.one_hot(given.labels.clamp(min=0), self.classes).to(z.dtype)
-                y = torch.where(known[:, None], one_hot, y)
+            observed = self.observed(given, z)
+            if observed is not None:
+                y = torch.where(observed.any(-1, keepdim=True), observed, y)
             decoded = self.likelihood(z, Given(condition=y))
             found: Tensor = decoded.mean if mean else decoded.sample()
         return found
+
+    def observed(self, given: Given | None, like: Tensor) -> Tensor | None:
+        r"""The classes that are given as one-hot and zeros for rows without one, shape (B, C); None if none are given.
+
+        Arguments:
+            given: What is known beside the rows.
+            like: A tensor of as many rows, and of the type and device of the result.
+
+        Raises:
+            DataError: If there is not one label for each row, or a label is no class.
+        """
+        if given is None or given.labels is None:
+            return None
+        labels, classes = given.labels, torch.arange(self.classes, device=like.device)
+        if labels.shape != like.shape[:1]:
+            raise DataError(
+                f"expected a label for each of {len(like)} rows; got labels of shape {tuple(labels.shape)}."
+            )
+        if not bool(((labels == -1) | torch.isin(labels, classes)).all()):
+            raise DataError(
+                f"labels are the numbers of {self.classes} classes, from 0 to {self.classes - 1}, and -1 where none is "
+                f"known; got {labels.unique().tolist()}."
+            )
+        return (labels[:, None] == classes).to(like.dtype)
 
     def embed(self, x: Tensor, given: Given | None = None) -> Tensor:
         """The most probable class as one-hot, and beside it the mean of q(z|x, y) for that class, shape (B, C + Z)."""

@@ -54,7 +54,7 @@ def valued(value: Tensor, surrogate: Tensor) -> Tensor:
     return value.detach() + (surrogate - surrogate.detach())
 
 
-def _name(distribution: Distribution) -> str:
+def distribution_name(distribution: Distribution) -> str:
     while isinstance(distribution, Independent):
         distribution = distribution.base_dist
     return type(distribution).__name__
@@ -65,7 +65,7 @@ def _need_paths(draw: Draw, name: str) -> None:
         if not group.posterior.has_rsample:
             raise CompositionError(
                 f"{name} needs samples that depend smoothly on the parameters of q(z|x); "
-                f"{_name(group.posterior)} has none. Use LeaveOneOut(), the score-function estimator."
+                f"{distribution_name(group.posterior)} has none. Use LeaveOneOut(), the score-function estimator."
             )
 
 
@@ -80,7 +80,7 @@ def _need_detachable(draw: Draw, name: str) -> None:
         if group.posterior.support is not None and group.posterior.support.is_discrete:
             raise CompositionError(
                 f"{name} rests on an exact reparameterisation; the relaxed gradient of discrete latents "
-                f"({_name(group.posterior)}) is not one. Use Reparameterised() or LeaveOneOut()."
+                f"({distribution_name(group.posterior)}) is not one. Use Reparameterised() or LeaveOneOut()."
             )
 
 

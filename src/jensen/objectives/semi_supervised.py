@@ -14,6 +14,7 @@ from ..roles import BoundKind, Estimate, Given, Group
 from ..schedules import Schedule, as_weight
 from ..spec import declared
 from .elbo import known_kl
+from .gradients import distribution_name
 
 __all__ = ["SemiSupervised"]
 
@@ -38,7 +39,8 @@ class SemiSupervised:
 
     Raises:
         OptionError: If an argument is out of range.
-        CompositionError: When used, if the model has no classes.
+        CompositionError: When used, if the model has no classes, or samples of q(z|x, y) have no gradient.
+        DataError: When used, if there is not one label for each row, or a label is no class.
 
     Example:
         >>> SemiSupervised(alpha=10.0).kind
@@ -61,14 +63,20 @@ class SemiSupervised:
             raise CompositionError(f"{type(model).__name__} has no classes. Use a model.SemiSupervised, or ELBO().")
         each = model.each_class(x, self.k)
         group = Group(each.z, each.prior, each.posterior)
+        if not each.posterior.has_rsample:
+            raise CompositionError(
+                "the encoder would learn from its KL alone: the samples of "
+                f"{distribution_name(each.posterior)} have no gradient. Use a family whose samples depend smoothly on "
+                "its parameters, such as families.Normal, or for coins families.StraightThroughBernoulli."
+            )
         kl = closed_form_kl(each.posterior, each.prior)
         if kl is None:
             kl = (group.log_posterior - group.log_prior).mean(0)
-        log_class, labels = each.log_class, None if given is None else given.labels
-        known = torch.zeros_like(log_class[:, 0]) if labels is None else (labels >= 0).to(x.dtype)
+        log_class = each.log_class
+        observed = model.observed(given, log_class)
+        known = torch.zeros_like(log_class[:, 0]) if observed is None else observed.sum(-1)
         share = log_class.exp()
-        if labels is not None:
-            observed = torch.nn.functional.one_hot(labels.clamp(min=0), log_class.shape[-1]).to(x.dtype)
+        if observed is not None:
             share = torch.where(known[:, None] > 0, observed, share)
         entropy = -(share * log_class).sum(-1) * (1 - known)
         reconstruction = -(share * each.log_likelihood.mean(0)).sum(-1)
@@ -76,7 +84,7 @@ class SemiSupervised:
         known_kl_z = (share * known_kl(group, kl)).sum(-1)
         beta = self.beta(step)
         terms = {"reconstruction": reconstruction, "kl": beta * kl_z, "class_kl": beta * kl_class}
-        if labels is not None:
+        if observed is not None:
             terms["classification"] = -self.alpha * known * (share * log_class).sum(-1)
         loss = torch.stack([term.mean() for term in terms.values()]).sum()
         return Estimate(loss, -(reconstruction + known_kl_z + kl_class).detach(), terms)
