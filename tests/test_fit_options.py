@@ -117,6 +117,9 @@ def test_seeds_from_the_command_line(cli):
     assert document["test"]["elbo"]["runs"] == 2 and "standard deviation of 2 runs" in err
     code, out, err = cli("fit", "--resume", document["run"])
     assert code == 0 and "standard deviation of 2 runs" in err
+    for verb in (["evaluate"], ["check"], ["sample"], ["classify"], ["fit-prior"], ["compare", document["run"]]):
+        code, _, err = cli(*verb, document["run"])
+        assert code == 1 and f"such as {document['run']}/seed-0" in err
     assert cli("fit", "t.npy", "--seeds", 2, "--profile")[0] == 2
     assert cli("fit", "--resume", document["run"], "--seeds", 2)[0] == 2
     assert cli("fit", "--resume", document["run"], "--stop-after", 2)[0] == 2

@@ -21,9 +21,11 @@ from .roles import Given
 from .spec import Spec, build, describe, own_names, parse
 from .train import TrainOptions
 
-__all__ = ["FORMAT", "Config", "describe_model", "load", "read_config", "rebuild", "save"]
+__all__ = ["FORMAT", "SEVERAL", "Config", "describe_model", "load", "read_config", "rebuild", "refuse_several", "save"]
 
 FORMAT: Literal[1] = 1
+SEVERAL = "seeds.json"
+"""The file that makes a folder one of runs with several seeds."""
 
 _DECLARING = (
     "conditional",
@@ -153,12 +155,13 @@ def load(path: str | Path, *, modules: Mapping[str, Callable[..., Any]] | None =
 
     Raises:
         FileFormatError: If a file is missing or damaged.
-        RunError: If the folder is a run whose training has not come to its end.
+        RunError: If the folder is a run whose training has not come to its end, or holds several runs.
         SpecError: If the description names something unknown or does not fit the tensors.
     """
     folder = Path(path)
     if not folder.is_dir():
         raise FileFormatError(f"there is no folder {folder}; expected a run, such as runs/digits.")
+    refuse_several(folder)
     vae = rebuild(folder, read_config(folder).model, modules)
     if not isinstance(vae, nn.Module) or not hasattr(vae, "draw"):
         raise SpecError(f"{folder / 'config.json'} describes a {type(vae).__name__}, which is not a model.")
@@ -174,6 +177,18 @@ def load(path: str | Path, *, modules: Mapping[str, Callable[..., Any]] | None =
         return Fitted(vae)
     schema, protocol, label_names, key = _read_schema(folder / "data.json")
     return Fitted(vae, schema, protocol, label_names, key=key)
+
+
+def refuse_several(folder: Path) -> None:
+    """Refuses the folder of several runs where one is wanted, naming the first.
+
+    Raises:
+        RunError: If the folder holds runs with several seeds.
+    """
+    if (folder / SEVERAL).is_file():
+        runs = sorted(folder.glob("seed-*"), key=lambda path: (len(path.name), path.name))
+        first = f" Name one of them, such as {runs[0]}." if runs else f" Go on with: jensen fit --resume {folder}"
+        raise RunError(f"{folder} holds runs with several seeds, which are models of their own.{first}")
 
 
 class Config(BaseModel):

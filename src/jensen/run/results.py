@@ -22,7 +22,7 @@ from ..fitted import Evaluation, Fitted, score
 from ..noise import mix, row_keys
 from ..numbers import QUANTITIES, SCHEMA_VERSION, Number, finite, mean_and_se
 from ..recipe import FitOptions
-from ..saving import load, read_config
+from ..saving import load, read_config, refuse_several
 from ..train import History
 from .folder import read_lines, read_options, reopen
 from .observe import Observer
@@ -281,6 +281,7 @@ def _measured(result: Mapping[str, Any]) -> str:
 
 
 def _finished(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
+    refuse_several(folder)
     if not (folder / "result.json").exists():
         raise RunError(
             f"{folder} is not a finished run: it has no result.json. Finish it with: jensen fit --resume {folder}"

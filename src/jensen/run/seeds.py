@@ -15,13 +15,12 @@ from ..errors import FileFormatError, JensenError, OptionError, RunError
 from ..files import read_json, write_json
 from ..numbers import QUANTITIES, SCHEMA_VERSION
 from ..recipe import parse_options
+from ..saving import SEVERAL
 from .fitting import Run, fit, resume
 from .folder import new_folder, owned
 from .observe import Log, Observer
 
 __all__ = ["SeedRuns", "fit_seeds", "is_seed_runs", "resume_seeds"]
-
-_FILE = "seeds.json"
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def fit_seeds(
         "seeds": list(range(chosen.seed, chosen.seed + seeds)),
         "options": chosen.model_dump(mode="json", exclude_unset=True),
     }
-    write_json(folder / _FILE, plan)
+    write_json(folder / SEVERAL, plan)
     try:
         with owned(folder):
             return _run(folder, plan, data, download=download, should_stop=should_stop, observer=observer or Log())
@@ -103,7 +102,7 @@ def _reference(data: DataLike) -> str | None:
 
 def is_seed_runs(path: str | os.PathLike[str]) -> bool:
     """Whether a folder holds runs with several seeds."""
-    return (Path(path) / _FILE).is_file()
+    return (Path(path) / SEVERAL).is_file()
 
 
 def resume_seeds(
@@ -120,13 +119,13 @@ def resume_seeds(
         FileFormatError: If the plan of the runs is damaged.
     """
     folder = Path(path)
-    plan = read_json(folder / _FILE)
+    plan = read_json(folder / SEVERAL)
     try:
         parse_options(dict(plan["options"]))
         _ = [int(seed) for seed in plan["seeds"]]
         reference = plan["data"]
     except (KeyError, TypeError, ValueError, OptionError) as error:
-        raise FileFormatError(f"{folder / _FILE} is not the plan of runs with several seeds: {error}") from error
+        raise FileFormatError(f"{folder / SEVERAL} is not the plan of runs with several seeds: {error}") from error
     if data is None and reference is None:
         raise RunError(f"the data of {folder} came from memory; in Python, pass them to resume_seeds.")
     found = reference if data is None else data
@@ -159,7 +158,7 @@ def _run(
         if not run.finished:
             return SeedRuns(folder, runs, {})
     summary = {**plan, "run": str(folder), "runs": [str(run.path) for run in runs], "test": _spread(runs)}
-    write_json(folder / _FILE, summary)
+    write_json(folder / SEVERAL, summary)
     return SeedRuns(folder, runs, summary)
 
 
