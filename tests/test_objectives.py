@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from jensen import VAE, Conditional, JensenError, families, nets, objectives, priors, schedules
 from jensen.errors import CompositionError, OptionError
@@ -237,6 +238,20 @@ def test_a_model_without_a_distribution_over_codes_is_refused(name):
     model = Autoencoder(nets.mlp(6, 3), conditional(3, families.Bernoulli(6)), latents=3)
     with pytest.raises(CompositionError, match=r"one group of latents|no bound"):
         OBJECTIVES[name]()(model, binary())
+
+
+def test_wake_sleep_weighs_samples_by_the_posterior_that_drew_them():
+    with seeded(0):
+        encoder = Conditional(
+            nn.Sequential(nn.Dropout(0.5), nn.Linear(6, 4)), families.Normal(2, scale=families.PredictedScale())
+        )
+        model = VAE(priors.StandardNormal(2), conditional(2, families.Bernoulli(6)), encoder)
+    x, k = torch.ones(4000, 6), 5
+    with torch.no_grad():
+        wake = -estimate(objectives.ReweightedWakeSleep(k, wake=0.0, sleep=1.0), model, x, seed=1).terms["wake"]
+        bound = estimate(objectives.IWAE(k), model, x, seed=2).bound
+    z = (wake.mean() - bound.mean()) / ((wake.var() + bound.var()) / len(x)).sqrt()
+    assert abs(float(z)) < 4
 
 
 def test_with_all_weights_one_the_parts_of_the_total_correlation_are_the_sampled_elbo():

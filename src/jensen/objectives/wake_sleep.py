@@ -66,7 +66,7 @@ class ReweightedWakeSleep:
 
     def __call__(self, model: Any, x: Tensor, given: Given | None = None, step: int = 0) -> Estimate:
         with torch.no_grad():
-            draw = model.draw(x, given, self.k)
+            draw = model.draw(x, given, 1)
         if draw.shared:
             raise CompositionError(
                 "reweighted wake-sleep compares each row's samples of z with one another, by weights for that row "
@@ -83,8 +83,11 @@ class ReweightedWakeSleep:
                 "reweighted wake-sleep teaches q(z|x) by its density at samples; this posterior is one code, whose "
                 "density is the same whatever it has learnt. Use CodedELBO."
             )
-        z = draw.groups[0].z
-        log_posterior = model.posterior(x, given).log_prob(z)
+        # One pass of the encoder: with dropout in it, another one would weigh samples that it did not draw.
+        posterior = model.posterior(x, given)
+        with torch.no_grad():
+            z = posterior.sample(torch.Size((self.k,)))
+        log_posterior = posterior.log_prob(z)
         log_weight = model.log_joint(x, z, given) - log_posterior.detach()
         weights = _IWAE.weights(log_weight.detach())
         terms = {"wake": -_IWAE.value(log_weight) - self.wake * (weights * log_posterior).sum(0)}
