@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import jensen
 from jensen import objectives, zoo
 from jensen.errors import JensenError, OptionError
 from jensen.evaluation import evidence_of, latent_size
+from jensen.run.following import what_follows
 from jensen.zoo.options import FitOptions
 
 SMALL = {"steps": 6, "samples": 3, "hidden": [12], "latents": 3, "batch_size": 300, "validate_every": 3, "units": 12}
@@ -51,6 +53,29 @@ def test_a_model_is_fitted_saved_reloaded_and_sampled(name, tmp_path):
     assert np.shape(again.sample(4, seed=1)) == (4, *rows.shape[1:])
     evaluated = jensen.run.evaluate_run(tmp_path / "run", k=3)[1]["test"]
     assert evaluated["log_likelihood"]["mean"] == pytest.approx(run.result["test"]["log_likelihood"]["mean"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "verbs"),
+    [
+        ("vae", ["sample", "check"]),
+        ("autoencoder", ["embed"]),
+        ("pixelcnn", ["sample"]),
+        ("conditional-vae", ["sample"]),
+        ("semi-supervised-vae", ["sample"]),
+        ("sentence-vae", ["sample", "check"]),
+        ("language-model", ["sample"]),
+    ],
+)
+def test_what_is_said_to_follow_a_run_is_not_refused(name, verbs, tmp_path, cli, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = jensen.fit(data_for(name, tmp_path), out=tmp_path / "a run", **small(name, steps=3))
+    commands = [shlex.split(command)[1:] for command in what_follows(run)]
+    assert [command[0] for command in commands] == verbs
+    for command in commands:
+        how = ["--rows", "2", "-k", "2", "--time-budget", "1s"] if command[0] == "check" else []
+        code, _, err = cli(*command, *how)
+        assert code == 0, err
 
 
 @every_model

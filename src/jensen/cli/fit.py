@@ -217,6 +217,8 @@ def _finish(done: Run, observer: ConsoleObserver, stopper: _Stopper, *, json: bo
 
 
 def _show(done: Run, observer: ConsoleObserver, *, json: bool) -> None:
+    from ..run.following import what_follows
+
     if not done.finished:
         observer.say(f"stopped after step {done.step}; saved. Go on with: jensen fit --resume {done.path}")
         if json:
@@ -231,12 +233,7 @@ def _show(done: Run, observer: ConsoleObserver, *, json: bool) -> None:
         )
     drawn = ", ".join(path.name for path in sorted(done.path.glob("*.png")))
     written = "".join(f", {path.name}" for path in sorted(done.path.glob("*.txt")))
-    if written:
-        following = f"jensen sample {done.path} -n 16 · jensen check {done.path}"
-    elif (done.path / "samples.png").exists():
-        following = f"jensen sample {done.path} -n 16 --out new.png · jensen check {done.path}"
-    else:
-        following = f"jensen embed {done.path} DATA --out codes.npy"
+    following = " · ".join(what_follows(done))
     observer.say(f"in {done.path}: {drawn}{written}\nnext: {following}")
     if json:
         print_json(done.result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Literal
 
 from .show import ConsoleObserver, Flag, Whole, evaluation_table, print_json
@@ -42,6 +43,7 @@ def fit_prior(
     json
         Print the result as one JSON object on stdout.
     """
+    from ..run.following import what_follows
     from ..run.prior import fit_prior_run
 
     observer = ConsoleObserver()
@@ -54,4 +56,5 @@ def fit_prior(
     observer.console.print(evaluation_table(found.result))
     gain = record.gain
     observer.say(f"the new prior gains {gain.mean:.2f} ± {gain.se:.2f} nats/example on {gain.n:,} validation rows")
-    observer.say(f"next: jensen sample {found.path} -n 16 --out new.png · jensen compare {run} {found.path}")
+    following = [*what_follows(found), f"jensen compare {shlex.quote(run)} {shlex.quote(str(found.path))}"]
+    observer.say(f"next: {' · '.join(following)}")

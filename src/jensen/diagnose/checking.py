@@ -19,7 +19,7 @@ from .page import Page, Subject
 from .parts import IDENTITIES, PARTS
 from .sentences import findings
 
-__all__ = ["check", "check_subject"]
+__all__ = ["check", "check_subject", "why_unchecked"]
 
 _LEAST_ROWS = 2
 
@@ -155,7 +155,9 @@ def _inapplicable(model: Any, name: str) -> str | None:
 
 
 def _validate(subject: Subject, parts: tuple[str, ...], time_budget: float | None) -> None:
-    _refuse_without_latents(subject.model)
+    refusal = why_unchecked(subject.model)
+    if refusal is not None:
+        raise OptionError(refusal)
     if time_budget is not None and not 0 < time_budget < math.inf:
         raise OptionError(f"a time budget is a positive number of seconds; got {time_budget}.")
     if subject.rows < _LEAST_ROWS or subject.samples < _LEAST_ROWS:
@@ -183,29 +185,30 @@ def _validate(subject: Subject, parts: tuple[str, ...], time_budget: float | Non
             raise DataError(f"{name} has {len(values)} entries for {0 if rows is None else len(rows)} rows.")
 
 
-def _refuse_without_latents(model: Any) -> None:
-    """A page is about latents and their posterior; without them nothing of it can be measured."""
+def why_unchecked(model: Any) -> str | None:
+    """Why nothing of a page can be measured of a model, and what to do instead; None where it can."""
     evidence = getattr(model, "evidence", "lower")
     if evidence == "exact":
-        raise OptionError(
+        return (
             f"a check is about latents and the distance of a bound from log p(x); {type(model).__name__} has no "
             "latents, and its log p(x) is exact. See how good it is with: jensen evaluate RUN."
         )
     if evidence == "none":
-        raise OptionError(
+        return (
             f"a check is about a posterior and the bound that it gives; {type(model).__name__} has no q(z|x) or no "
             "p(z), and so no bound. See how well its codes tell labels with: jensen classify RUN."
         )
     if getattr(model, "sums_exactly", False):
-        raise OptionError(
+        return (
             f"a check takes log-weights apart into log p(x, z) − log q(z|x); those of {type(model).__name__} are sums "
             "over all classes, which have no such parts. See its bound and accuracy with: jensen evaluate RUN."
         )
     if getattr(model, "conditions", 0):
-        raise OptionError(
+        return (
             "a check is about p(x); this model is of rows given their labels, p(x|label), and a check does not give "
             "it any. See its bound with: jensen evaluate RUN."
         )
+    return None
 
 
 def _about(subject: Subject) -> dict[str, Any]:

@@ -1,0 +1,27 @@
+"""What can be done with a finished run next."""
+
+from __future__ import annotations
+
+import shlex
+
+from ..diagnose.checking import why_unchecked
+from ..evaluation import evidence_of
+from .fitting import Run
+
+__all__ = ["what_follows"]
+
+
+def what_follows(run: Run) -> list[str]:
+    """The commands that look further into a finished run and that its model does not refuse.
+
+    Arguments:
+        run: A finished run.
+    """
+    fitted, path = run.model, shlex.quote(str(run.path))
+    found = []
+    if evidence_of(fitted.vae) != "none" or hasattr(fitted.vae, "prior"):
+        text = fitted.schema is not None and fitted.schema.kind == "tokens"
+        found.append(f"jensen sample {path} -n 16" + ("" if text else " --out new.png"))
+    if why_unchecked(fitted.vae) is None:
+        found.append(f"jensen check {path}")
+    return found or [f"jensen embed {path} --out codes.npy"]
