@@ -167,6 +167,37 @@ def test_an_encoder_with_a_target_of_its_own_gets_its_gradient_and_the_decoder_t
     assert z_scores(whole, grouped)[1:].abs().max() > 8
 
 
+def half_impossible(estimator, encoder_target, log_weight, *, which):
+    """Value and gradients where some of six samples have a given log-likelihood, whatever their z."""
+    toy = Toy(20)
+    with seeded(4):
+        posterior = diagonal_normal(toy.phi, toy.raw.exp(), 1)
+        z = posterior.rsample((6,))
+    prior = diagonal_normal(toy.theta, torch.ones_like(toy.theta), 1)
+    likelihood = diagonal_normal(z, torch.ones_like(z), 1).log_prob(torch.tensor(1.7))
+    hit = torch.isin(torch.arange(6), torch.tensor(which))[:, None]
+    draw = Draw((Group(z, prior, posterior),), torch.where(hit, log_weight, likelihood))
+    value = ESTIMATORS[estimator](draw, PowerMean(0.0), encoder_target, 1.0)
+    return value, torch.stack(torch.autograd.grad(value.sum(), [toy.theta, toy.phi, toy.raw]))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_sample_that_cannot_be_is_one_of_weight_zero(estimator, groups):
+    encoder_target = PowerMean(0.0, groups)
+    for which in ([1], [1, 5]):
+        found = half_impossible(estimator, encoder_target, -math.inf, which=which)
+        expected = half_impossible(estimator, encoder_target, -1e6, which=which)  # exp(-1e6) is 0
+        for a, b in zip(found, expected, strict=True):
+            assert a.isfinite().all()
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+def test_where_no_other_sample_can_be_the_baseline_is_zero():
+    value, gradient = half_impossible("leave-one-out", PowerMean(0.0), -math.inf, which=[1, 2, 3, 4, 5])
+    assert value.isfinite().all() and gradient.isfinite().all()
+
+
 def test_sticking_the_landing_has_no_variance_at_the_exact_posterior():
     oracle = testing.LinearGaussian(torch.randn(5, 2, generator=torch.Generator().manual_seed(0)), noise=0.7)
     x = oracle.evidence.sample((6,))

@@ -10,6 +10,7 @@ An estimator gives a number for each example whose *value* is f and whose *gradi
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import torch
@@ -47,6 +48,11 @@ def log_weights(draw: Draw, log_posteriors: list[Tensor], beta: float | Tensor) 
     for group, log_posterior in zip(draw.groups, log_posteriors, strict=True):
         total = total + beta * (group.log_prior - log_posterior)
     return total
+
+
+def possible(log_weight: Tensor) -> Tensor:
+    """Log-weights with 0 for samples that cannot be, whose weight in a surrogate is 0: that times -inf is no number."""
+    return log_weight.masked_fill(log_weight == -math.inf, 0.0)
 
 
 def valued(value: Tensor, surrogate: Tensor) -> Tensor:
@@ -136,7 +142,7 @@ class Reparameterised:
         path = log_weights(draw, [_log_detached(group) for group in draw.groups], beta)
         _scale_paths(draw, scores / weights.clamp(min=_TINY))
         direct = sum(group.posterior.log_prob(group.z.detach()) for group in draw.groups)
-        return valued(target.value(frozen), (weights.clamp(min=_TINY) * path - scores * beta * direct).sum(0))
+        return valued(target.value(frozen), (weights.clamp(min=_TINY) * possible(path) - scores * beta * direct).sum(0))
 
 
 @declared("objectives.StickingTheLanding")
@@ -183,7 +189,7 @@ class StickingTheLanding:
         frozen = path.detach()
         weights = target.weights(frozen).clamp(min=_TINY)
         _scale_paths(draw, encoder_target.weights(frozen) / weights)
-        return valued(target.value(frozen), (weights * path).sum(0))
+        return valued(target.value(frozen), (weights * possible(path)).sum(0))
 
 
 @declared("objectives.DoublyReparameterised")
@@ -227,7 +233,7 @@ class DoublyReparameterised:
         # The score that is reparameterised once more is that of beta log q.
         plain, doubled = encoder_target.weights(frozen), encoder_target.path_weights(frozen)
         _scale_paths(draw, ((1 - beta) * plain + beta * doubled) / weights)
-        return valued(target.value(frozen), (weights * path).sum(0))
+        return valued(target.value(frozen), (weights * possible(path)).sum(0))
 
 
 @declared("objectives.LeaveOneOut")
@@ -280,16 +286,20 @@ class LeaveOneOut:
         weights = target.weights(frozen)
         # What learns from z alone is reached through the scores; a path through z would count it twice.
         _scale_paths(draw, torch.zeros_like(frozen))
-        signal = encoder_target.value(frozen) - leave_one_out(frozen, encoder_target)
+        others = leave_one_out(frozen, encoder_target)
+        # Any baseline that is a function of the other samples will do: where none of them can be, it is zero.
+        signal = encoder_target.value(frozen) - others.masked_fill(others == -math.inf, 0.0)
         signal = signal - beta * encoder_target.weights(frozen)
-        surrogate = weights * log_weight + signal * torch.stack(scores).sum(0)
+        surrogate = weights * possible(log_weight) + signal * torch.stack(scores).sum(0)
         return valued(target.value(frozen), surrogate.sum(0))
 
 
 def leave_one_out(log_weight: Tensor, target: WeightMean) -> Tensor:
     r"""The targets with the k-th log-weight replaced by the mean of the others, shape (K, B)."""
     k = len(log_weight)
-    others = (log_weight.sum(0) - log_weight) / (k - 1)
+    finite, impossible = possible(log_weight), (log_weight == -math.inf).to(log_weight)
+    others = (finite.sum(0) - finite) / (k - 1)
+    others = others.masked_fill(impossible.sum(0) - impossible > 0, -math.inf)
     replaced = log_weight.expand(k, *log_weight.shape).clone()
     index = torch.arange(k, device=log_weight.device)
     replaced[index, index] = others
