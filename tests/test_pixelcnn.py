@@ -211,6 +211,16 @@ def test_a_model_survives_being_written_and_read():
         assert torch.equal(copy.draw(x, Given()).log_weight, module.draw(x).log_weight)
 
 
+def test_draws_are_not_called_means_where_there_are_no_latents(cli, tmp_path, monkeypatch):
+    module = Explicit(likelihood(gated, families.Categorical((2, 2), levels=3), embedding=4).float())
+    schema = jensen.data.Schema(name="three", event_shape=(2, 2), dtype="uint8", kind="binned", levels=3)
+    jensen.save(jensen.Fitted(module, schema), tmp_path / "model")
+    titles = []
+    monkeypatch.setattr(jensen.pictures, "grid", lambda path, rows, title, limits: titles.append(title))
+    assert cli("sample", tmp_path / "model", "--mean", "--out", tmp_path / "a.png")[0] == 0
+    assert titles == ["16 samples: draws of x"]
+
+
 def test_what_does_not_fit_is_refused():
     net = nets.GatedPixelCNN(2, 1, width=4, layers=2)
     with pytest.raises(ShapeError, match="expected images"):
@@ -219,6 +229,10 @@ def test_what_does_not_fit_is_refused():
         likelihoods.Raster(net, families.Bernoulli((3, 3)), embedding=4)
     with pytest.raises(ShapeError, match="needs 3 outputs"):
         likelihoods.Raster(net, families.Categorical((3, 3), 3))(None).log_prob(torch.zeros(1, 3, 3))
+    for shape in ((3, 3), (3, 3, 2)):
+        with pytest.raises(CompositionError, match="one by one"):
+            likelihoods.Raster(net, families.Normal(shape, scale=families.PerDimensionScale(shape)))
+        likelihoods.Raster(net, families.Normal(shape, scale=families.PredictedScale()))
     module = likelihoods.Raster(net, families.Bernoulli((3, 3)))
     with pytest.raises(CompositionError, match="no context module"):
         module(torch.zeros(2, 2))

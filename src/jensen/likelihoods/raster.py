@@ -48,6 +48,7 @@ class Raster(LowPrecision):
     Raises:
         ShapeError: If the family is not one of images.
         OptionError: If levels are to be embedded and there are none.
+        CompositionError: If the family gives no distribution of a single value.
 
     Example:
         >>> from jensen import families, nets
@@ -72,6 +73,22 @@ class Raster(LowPrecision):
         self.embedding = nn.Embedding(self.levels, embedding) if embedding else None
         planes = torch.eye(self.colours).repeat(1, self.event_shape[1])
         self.register_buffer("_planes", planes[:, None], persistent=False)
+        self._check_one_by_one()
+
+    def _check_one_by_one(self) -> None:
+        """A sample grows value by value, each from the family at a single one."""
+        one = (1,) * len(self.event_shape)
+        shapes = [(1, *one, *shape[len(one) :]) for shape in self.family.parameter_shapes]
+        try:
+            fits = tuple(self.family(*map(torch.zeros, shapes)).event_shape) == one
+        except RuntimeError:  # a scale of the event's shape does not fit one value
+            fits = False
+        if not fits:
+            raise CompositionError(
+                f"pixels are predicted one by one, and this {type(self.family).__name__} gives no distribution of one "
+                f"alone, only of {self.event_shape}. A scale may not differ from place to place: use SharedScale, "
+                "FixedScale or PredictedScale."
+            )
 
     _planes: Tensor
 
