@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import Independent, LowRankMultivariateNormal, MultivariateNormal
 
-from jensen import Conditional, distributions, families, nets, testing
+from jensen import VAE, Conditional, distributions, families, nets, priors, testing
 from jensen.distributions import closed_form_kl, detached, diagonal_normal, kl_per_latent
 from jensen.errors import OptionError
 from jensen.noise import RowNoise, seeded
@@ -316,3 +316,36 @@ def test_a_network_can_give_its_parameters(name):
 def test_bad_arguments_are_refused(build):
     with pytest.raises(OptionError, match="got"):
         build()
+
+
+def test_samples_on_a_circle_have_length_one():
+    with seeded(0):
+        direction = torch.nn.functional.normalize(torch.randn(2000, 2), dim=-1)
+        z = distributions.PowerSpherical(direction, torch.ones(2000)).rsample((500,))
+    assert (torch.linalg.vector_norm(z, dim=-1) - 1).abs().max() < 1e-6
+
+
+def test_the_code_of_a_distribution_lies_where_it_has_mass():
+    direction = torch.eye(3)[:2]
+    q = distributions.PowerSpherical(direction, torch.ones(2))
+    assert torch.equal(distributions.code_of(q), direction)
+    coins = torch.distributions.Bernoulli(torch.tensor([0.2, 0.7]))
+    assert torch.equal(distributions.code_of(coins), coins.mean)
+    posterior = Conditional(nets.mlp(6, 4), families.PowerSpherical(3))
+    vae = VAE(priors.UniformSphere(3), Conditional(nets.mlp(3, 6), families.Normal(6)), posterior)
+    z = vae.embed(torch.randn(5, 6))
+    assert posterior(torch.zeros(5, 6)).support.check(z).all()
+
+
+def test_an_impossible_one_hot_code_leaves_the_others_as_they_are():
+    logits = torch.tensor([0.0, math.log(3), -math.inf], requires_grad=True)
+    q = distributions.OneHotCategorical(logits)
+    masses = q.log_prob(torch.eye(3))
+    torch.testing.assert_close(masses.detach().exp(), torch.tensor([0.25, 0.75, 0.0]))
+    kl = closed_form_kl(q, distributions.OneHotCategorical(torch.zeros(3)))
+    expected = 0.25 * math.log(0.75) + 0.75 * math.log(2.25)
+    assert float(kl.detach()) == pytest.approx(expected, abs=1e-6)
+    assert closed_form_kl(distributions.OneHotCategorical(torch.zeros(3)), q).isposinf()
+    assert closed_form_kl(q, q) == 0
+    (slope,) = torch.autograd.grad(kl + masses[:2].sum(), logits)
+    assert slope.isfinite().all()

@@ -1,6 +1,6 @@
 """The distributions and divergences that ``torch.distributions`` lacks."""
 
-from .codes import CodeGrid, PointMass
+from .codes import CodeGrid, PointMass, code_of
 from .continuous_bernoulli import ContinuousBernoulli
 from .detach import detached
 from .discrete import OneHot, OneHotCategorical, StraightThroughBernoulli, StraightThroughCategorical
@@ -51,6 +51,7 @@ __all__ = [
     "UnitSphere",
     "bounded_scale",
     "closed_form_kl",
+    "code_of",
     "detached",
     "diagonal_normal",
     "falling_logits",

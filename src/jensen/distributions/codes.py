@@ -9,7 +9,20 @@ from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 from torch.types import _size
 
-__all__ = ["CodeGrid", "PointMass"]
+__all__ = ["CodeGrid", "PointMass", "code_of"]
+
+
+def code_of(distribution: Distribution) -> Tensor:
+    r"""The one value that stands for a distribution, such as q(z|x) for x: its ``code`` if it has one, else its mean.
+
+    A distribution whose mean lies where it has no mass, such as one on a sphere, has a ``code``.
+
+    Example:
+        >>> code_of(PointMass(torch.ones(3), 1))
+        tensor([1., 1., 1.])
+    """
+    code: Tensor = distribution.code if hasattr(distribution, "code") else distribution.mean
+    return code
 
 
 class Vectors(Protocol):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Size, Tensor
@@ -51,7 +53,9 @@ class OneHotCategorical(TorchOneHotCategorical):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        return (value * self.logits).sum(-1)
+        # An impossible entry that is not chosen counts for nothing; all others stay linear in the code.
+        empty = (value == 0) & (self.logits == -math.inf)
+        return (value * self.logits.masked_fill(empty, 0.0)).sum(-1)
 
 
 class StraightThroughBernoulli(TorchBernoulli):

@@ -40,7 +40,8 @@ def closed_form_kl(q: Distribution, p: Distribution) -> Tensor | None:
     if isinstance(q, Bernoulli) and isinstance(p, Bernoulli):
         return _bernoulli_kl(q, p)
     if isinstance(q, OneHotCategorical) and isinstance(p, OneHotCategorical):
-        return (q.probs * (q.logits - p.logits)).sum(-1)
+        gap = q.logits - p.logits
+        return (q.probs * gap.masked_fill((q.probs == 0) & ~gap.isfinite(), 0.0)).sum(-1)
     if isinstance(q, PointMass):
         return -p.log_prob(q.value)
     if isinstance(q, PowerSpherical) and isinstance(p, UniformSphere):

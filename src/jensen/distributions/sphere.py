@@ -138,8 +138,15 @@ class PowerSpherical(Distribution):
             tangent = noise / torch.linalg.vector_norm(noise, dim=-1, keepdim=True).clamp(min=tiny)
         # The value of the product is zero; its gradient turns the tangent with the direction.
         tangent = tangent - (tangent * self.direction).sum(-1, keepdim=True) * self.direction
-        z: Tensor = (along - away)[..., None] * self.direction + radius[..., None] * tangent
-        return z
+        z = (along - away)[..., None] * self.direction + radius[..., None] * tangent
+        # Where noise and direction are nearly parallel little is left of the tangent but rounding.
+        unit: Tensor = z / torch.linalg.vector_norm(z.detach(), dim=-1, keepdim=True)
+        return unit
+
+    @property
+    def code(self) -> Tensor:
+        """The direction: unlike the mean it lies on the sphere."""
+        return self.direction
 
     @property
     def mean(self) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from ..distributions import code_of
 from ..errors import OptionError, ShapeError
 from ..roles import Draw, Evidence, Given, Group, Likelihood, Posterior, Prior
 from ..spec import declared
@@ -120,5 +121,5 @@ class VAE(nn.Module):
         return sampled
 
     def embed(self, x: Tensor, given: Given | None = None) -> Tensor:
-        r"""The posterior mean of each example, shape (B, \*Z)."""
-        return self.posterior(x, given).mean
+        r"""The code of each example, shape (B, \*Z): the posterior mean, or on a sphere its direction."""
+        return code_of(self.posterior(x, given))
