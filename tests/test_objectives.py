@@ -286,6 +286,20 @@ def test_the_discrepancy_is_the_closed_form_between_normals():
     assert abs(exact) > 8 * float(found.std()) / 20**0.5
 
 
+@pytest.mark.parametrize("shift", [0.0, 1000.0])
+def test_the_discrepancy_keeps_its_digits_far_from_the_origin(shift):
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(64, 8, generator=generator) for _ in range(2))
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        codes = (a + 1000).to(dtype).requires_grad_()
+        value = squared_mmd(codes, (b + shift).to(dtype), objectives.InverseMultiquadratic())
+        found.append((value.detach().double(), torch.autograd.grad(value, codes)[0].double()))
+    (value, gradient), (exact, direction) = found
+    assert (value - exact).abs() < 1e-5
+    assert (gradient - direction).norm() < 1e-4 * direction.norm()
+
+
 def test_the_schedule_of_beta_enters_the_loss_alone():
     objective = objectives.ELBO(beta=schedules.Linear(0.0, 2.0, steps=4))
     model, x = make(), binary()
