@@ -9,7 +9,6 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 
 import jensen
 import jensen.cli
@@ -119,7 +118,6 @@ def test_huge_numbers(place, refused, option):
         ("fit", "t.npy", "--network", "conv"),
         ("fit", "u.npy", "--noise", "1", "--likelihood", "discretized-logistic"),
         ("fit", "u.npy", "--likelihood", "bernoulli"),
-        ("fit", "t.npy", "--resume", "part"),
         ("fit", "--resume", "part", "--latents", "3"),
         ("fit", "--resume", "part", "--out", "new"),
         ("fit", "--resume", "part", "--download"),
@@ -275,6 +273,26 @@ def test_data_that_changed_since_the_fit(place, refused, cli):
     (place / "t.npy").unlink()
     assert "there is no file" in refused(1, "embed", "good", "--out", "e.npy")
     assert cli("sample", "good", "--out", "s.npy")[0] == 0
+
+
+def test_data_that_have_moved_are_given_anew(place, refused, cli):
+    shutil.move("t.npy", "moved.npy")
+    for command in (("embed", "good", "--out", "e.npy"), ("evaluate", "good"), ("fit", "--resume", "part")):
+        message = refused(1, *command)
+        assert f"the data of {'part' if 'part' in command else 'good'} cannot be opened" in message
+    assert "jensen fit PATH --resume part" in message
+    assert "SHA-256" in refused(1, "fit", "u.npy", "--resume", "part")
+    assert cli("fit", "moved.npy", "--resume", "part")[0] == 0
+    assert cli("evaluate", "part", "moved.npy", "-k", "2")[0] == 0
+
+
+def test_several_seeds_go_on_with_data_that_have_moved(place, cli):
+    assert cli("fit", "t.npy", *TINY, "--seeds", "2", "--out", "s")[0] == 0
+    (place / "elsewhere").mkdir()
+    shutil.move("t.npy", "elsewhere/t.npy")
+    shutil.rmtree("s/seed-1")
+    assert cli("fit", "--resume", "s")[0] == 1
+    assert cli("fit", "elsewhere/t.npy", "--resume", "s")[0] == 0
 
 
 def test_rows_of_another_shape_are_refused(place, refused):

@@ -98,8 +98,8 @@ data
 out
     The run folder, which must not exist; by default runs/NAME, then runs/NAME-2.
 resume
-    Go on with this run from its newest checkpoint; takes no data and no other options but --stop-after, --profile and
-    --json, and of several seeds only --json.
+    Go on with this run from its newest checkpoint, with data only where they have moved; takes no other options but
+    --stop-after, --profile and --json, and of several seeds only --json.
 stop_after
     Stop, resumable, once this many steps are taken in all.
 seeds
@@ -153,7 +153,7 @@ def _fit(
         given["time_budget"] = seconds_of(given["time_budget"])
     stopper = _Stopper()
     observer = _Observer(stopper)
-    if (data is None) == (resume is None) or resume == "":
+    if (data is None and resume is None) or resume == "":
         raise OptionError(
             "give data to fit, such as: jensen fit digits; or a run to go on with: jensen fit --resume RUN."
         )
@@ -167,7 +167,7 @@ def _fit(
         if changed:
             named = ", ".join("--" + name.replace("_", "-") for name in changed)
             raise OptionError(f"--resume goes on with the options of the run; {named} cannot be changed.")
-        _resume(resume, stop_after, observer, stopper, profile=profile, json=json)
+        _resume(resume, data, stop_after, observer, stopper, profile=profile, json=json)
     elif seeds is not None:
         _one_fit_only(stop_after, profile=profile)
         several = runs.fit_seeds(
@@ -197,16 +197,23 @@ def _one_fit_only(stop_after: int | None, *, profile: bool) -> None:
 
 
 def _resume(
-    path: str, stop_after: int | None, observer: ConsoleObserver, stopper: _Stopper, *, profile: bool, json: bool
+    path: str,
+    data: str | None,
+    stop_after: int | None,
+    observer: ConsoleObserver,
+    stopper: _Stopper,
+    *,
+    profile: bool,
+    json: bool,
 ) -> None:
     from .. import run as runs
 
     if runs.is_seed_runs(path):
         _one_fit_only(stop_after, profile=profile)
-        several = runs.resume_seeds(path, should_stop=stopper, observer=observer)
+        several = runs.resume_seeds(path, data, should_stop=stopper, observer=observer)
         _finish_seeds(several, observer, stopper, json=json)
         return
-    done = runs.resume(path, stop_after=stop_after, should_stop=stopper, observer=observer, profile=profile)
+    done = runs.resume(path, data, stop_after=stop_after, should_stop=stopper, observer=observer, profile=profile)
     _finish(done, observer, stopper, json=json)
 
 

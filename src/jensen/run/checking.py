@@ -36,7 +36,7 @@ def check_run(
 
     Arguments:
         path: The run folder.
-        data: The data, needed only where they came from memory.
+        data: The data, needed only where they have moved or came from memory.
         split: Which rows: ``test``, ``valid`` or ``train``.
         rows: The costly parts take a sample of this many rows.
         samples: The number of draws of the latents for each of those rows.

@@ -36,7 +36,7 @@ def classify_run(
 
     Arguments:
         path: The run folder.
-        data: The data, needed only where they came from memory.
+        data: The data, needed only where they have moved or came from memory.
         labels: The numbers of labels; by default 100, 1000 and 10,000, as far as the training rows go.
         starts: What is compared with a start from scratch.
         seeds: How many times each.

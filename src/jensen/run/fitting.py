@@ -276,7 +276,7 @@ def resume(
 
     Arguments:
         path: The run folder.
-        data: The data, needed only where they came from memory.
+        data: The data, needed only where they have moved or came from memory.
         modules: The user's own declared classes and builders by name.
         stop_after: Stop, resumable, after this many steps in all.
         should_stop: Asked after each step.

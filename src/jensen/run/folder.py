@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from ..data import Schema, Splits, TextOptions, open_source, prepare
+from ..data import Schema, Source, Splits, TextOptions, open_source, prepare
 from ..data.labels import LabelUse
 from ..data.sources import DataLike
-from ..errors import FileFormatError, OptionError, RunError
+from ..errors import DataError, FileFormatError, OptionError, RunError
 from ..files import read_json, write_json
 from ..hardware import describe_device, find_device
 from ..recipe import FitOptions, parse_options
@@ -226,6 +226,7 @@ def reopen(folder: Path, data: DataLike | None = None) -> Splits:
 
     Raises:
         RunError: If they are not, or came from memory and are not given.
+        DataError: If they cannot be opened.
     """
     record = read_json(folder / "data.json")
     try:
@@ -241,7 +242,7 @@ def reopen(folder: Path, data: DataLike | None = None) -> Splits:
             f"the data of {folder} came from memory; in Python, pass them: jensen.resume({str(folder)!r}, data)."
         )
     splits = prepare(
-        open_source(reference, key=key, image_size=schema.event_shape),
+        _source(folder, reference, key, schema, moved=data is not None),
         binarisation=schema.binarisation,
         seed=schema.seed,
         density=schema.kind == "continuous",
@@ -262,6 +263,19 @@ def reopen(folder: Path, data: DataLike | None = None) -> Splits:
             "Put the old files back, or start a new fit."
         )
     return replace(splits, use=_label_use(folder, record, splits))
+
+
+def _source(folder: Path, reference: DataLike, key: str | None, schema: Schema, *, moved: bool) -> Source:
+    """The rows of a run as they are found now; ``moved`` says that the user told where."""
+    try:
+        return open_source(reference, key=key, image_size=schema.event_shape)
+    except DataError as error:
+        if moved:
+            raise
+        raise DataError(
+            f"the data of {folder} cannot be opened: {error} If they have moved, give their new path after {folder}; "
+            f"or to go on with the fit: jensen fit PATH --resume {folder}"
+        ) from error
 
 
 def _label_use(folder: Path, record: Any, splits: Splits) -> LabelUse | None:

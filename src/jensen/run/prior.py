@@ -47,7 +47,7 @@ def fit_prior_run(
     Arguments:
         path: The finished run.
         prior: A mixture of normals, or a normalising flow.
-        data: The data, needed only where they came from memory.
+        data: The data, needed only where they have moved or came from memory.
         out: The new run folder, which must not exist; by default that of the old one with ``-mixture`` or ``-flow``.
         components: The number of normals of a mixture.
         steps: The most steps.

@@ -179,7 +179,7 @@ def evaluate_run(
 
     Arguments:
         path: The run folder.
-        data: The data, needed only where they came from memory.
+        data: The data, needed only where they have moved or came from memory.
         split: Which rows.
         k: The number of samples K; by default that of the fit's own evaluation.
         seed: The seed of the noise; by default that of the fit's own evaluation.

@@ -114,6 +114,12 @@ def resume_seeds(
 ) -> SeedRuns:
     """Goes on with runs with several seeds: finishes what was begun, and fits what was not.
 
+    Arguments:
+        path: The folder of the runs.
+        data: The data, needed only where they have moved or came from memory.
+        should_stop: Asked after each step; fitting stops, resumable, when it says so.
+        observer: Who is told what happens.
+
     Raises:
         RunError: If the data came from memory and are not given.
         FileFormatError: If the plan of the runs is damaged.
@@ -130,7 +136,9 @@ def resume_seeds(
         raise RunError(f"the data of {folder} came from memory; in Python, pass them to resume_seeds.")
     found = reference if data is None else data
     with owned(folder):
-        return _run(folder, plan, found, download=False, should_stop=should_stop, observer=observer or Log())
+        return _run(
+            folder, plan, found, moved=data, download=False, should_stop=should_stop, observer=observer or Log()
+        )
 
 
 def _run(
@@ -138,6 +146,7 @@ def _run(
     plan: dict[str, Any],
     data: DataLike,
     *,
+    moved: DataLike | None = None,
     download: bool,
     should_stop: Callable[[], bool] | None,
     observer: Observer,
@@ -147,8 +156,7 @@ def _run(
         path = folder / f"seed-{seed}"
         observer.phase(f"seed {seed}")
         if (path / "checkpoints" / "latest").exists():
-            reopened = None if isinstance(data, str | os.PathLike) else data
-            run = resume(path, reopened, should_stop=should_stop, observer=observer)
+            run = resume(path, moved, should_stop=should_stop, observer=observer)
         else:
             options = {**plan["options"], "seed": seed}
             if path.exists():  # it was stopped before its first checkpoint
