@@ -268,6 +268,15 @@ def test_pieces_that_are_not_known_yet_are_refused(tmp_path):
         prepare(open_source(path), text=TextOptions("bpe", chunks=True))
 
 
+def test_no_character_is_cut_in_its_bytes(tmp_path):
+    path = tmp_path / "novel.txt"
+    path.write_text("\n".join(f"{n} 😀" for n in range(9)), encoding="utf-8")
+    with pytest.raises(OptionError, match="--max-length 4 or more"):
+        prepare(open_source(path), text=TextOptions("byte", max_length=3, chunks=True))
+    splits = prepare(open_source(path), text=TextOptions("byte", max_length=4, chunks=True))
+    assert not any("\ufffd" in text for split in splits.stored for text in splits.user_rows(split))
+
+
 def test_a_run_on_pieces_cuts_a_new_text_likewise(tmp_path):
     small = {"units": 8, "embedding": 4, "samples": 2, "steps": 3, "batch_size": 20}
     path, new = tmp_path / "novel.txt", tmp_path / "new.txt"
@@ -289,6 +298,7 @@ ODD = {
     "crlf": b"one two\r\nthree four\r\nfive\r\nsix\r\n",
     "bom": b"\xef\xbb\xbfone two\nthree\nfour\nfive\n",
     "utf-16": "one\ntwo\nthree\nfour".encode("utf-16"),
+    "utf-32": "one\ntwo\nthree\nfour".encode("utf-32"),
     "not utf-8": b"caf\xe9 one\ntwo\n\xff\xfe\xfa\nthree four\n\xe9",
     "binary": bytes(range(256)) * 4,
     "emoji": "😀\n👍🏽 ok\nfine 🇫🇷\nyes\n".encode(),
@@ -311,5 +321,5 @@ def test_odd_files_are_read_or_refused_in_words(name, level, tmp_path):
     for split in ("train", "valid", "test"):
         rows = splits.frozen(split)
         assert bool(Sentences(splits.schema.levels).check(rows).all())
-        assert not any("\ufeff" in text or "\r" in text for text in splits.user_rows(split))
+        assert not any("\ufeff" in text or "\r" in text or "\0" in text for text in splits.user_rows(split))
     assert splits.schema.size <= 257

@@ -108,7 +108,8 @@ def chunks_of(lines: NDArray[Any], options: TextOptions) -> NDArray[Any]:
         options: How sentences become rows.
 
     Raises:
-        OptionError: If the tokens are pieces, which are found only once there are rows.
+        OptionError: If the tokens are pieces, which are found only once there are rows, or a character has more bytes
+            than a row holds.
 
     Example:
         >>> chunks_of(np.array(["To be, or", "not to be"]), TextOptions("word", max_length=4)).tolist()
@@ -121,6 +122,11 @@ def chunks_of(lines: NDArray[Any], options: TextOptions) -> NDArray[Any]:
     text, length = "\n".join(str(line) for line in lines), options.max_length or _LONGEST[options.level]
     spans = spans_of(text, options.level)
     sizes = [len(_bytes(text[begin:end])) if options.level == "byte" else 1 for begin, end in spans]
+    if max(sizes, default=0) > length:
+        raise OptionError(
+            f"the text has a character of {max(sizes)} bytes, which is not cut; a row holds {length}. Give "
+            f"--level char, or --max-length {max(sizes)} or more."
+        )
     pieces, first, held = [], 0, 0
     for number, size in enumerate(sizes):
         if held and held + size > length:  # no character is cut in its bytes
@@ -142,6 +148,8 @@ def _unpacked(path: Path) -> bytes:
 def _decoded(raw: bytes, path: Path) -> tuple[str, list[str]]:
     if len(raw) > _MAX_BYTES:
         raise FileFormatError(f"{path} has {len(raw):,} bytes; at most {_MAX_BYTES:,} are read. Give a part of it.")
+    if raw.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # the first begins like that of UTF-16
+        return raw.decode("utf-32", errors="replace"), []
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return raw.decode("utf-16", errors="replace"), []
     if b"\0" in raw:
