@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+import jensen
 from jensen import VAE, Conditional, families, likelihoods, nets, objectives, priors, spec, testing
 from jensen.errors import CompositionError, OptionError, ShapeError, SupportError
 from jensen.initialise import start_at_marginal

@@ -55,6 +55,30 @@ def test_codes_are_finite_numbers(linear):
         linear.decode([[0.0, 1.0], [2.0]])
 
 
+def test_many_rows_are_drawn_in_parts(linear, monkeypatch):
+    sizes = []
+    sample = linear.vae.sample
+    monkeypatch.setattr(linear.vae, "sample", lambda n, **options: sizes.append(n) or sample(n, **options))
+    rows = linear.sample(5000, seed=1)
+    assert sizes == [4096, 904] and len(np.unique(rows, axis=0)) == 5000
+    np.testing.assert_array_equal(linear.sample(4096, seed=1), rows[:4096])
+
+
+def test_counts_are_whole_numbers(linear):
+    x = np.zeros((2, 3))
+    for call in (
+        lambda: linear.sample(2.5),
+        lambda: linear.interpolate(x[0], x[1], steps=2.5),
+        lambda: linear.log_likelihood(x, k=2.5),
+        lambda: jensen.evaluate(linear, x, k=2.5),
+        lambda: walks.traverse(linear, x, steps=2.5),
+        lambda: walks.traverse(linear, x, latents=[0.5]),
+        lambda: walks.latent_map(linear, x, side=2.5),
+    ):
+        with pytest.raises(OptionError, match="whole number"):
+            call()
+
+
 def test_the_ends_of_a_line_are_rows_of_one_shape(linear):
     assert linear.interpolate(torch.zeros(3, dtype=torch.bfloat16), np.ones(3), steps=3).shape == (3, 3)
     with pytest.raises(DataError, match=r"got \(3,\) and \(2,\)"):
@@ -106,7 +130,7 @@ def test_models_without_such_latents_are_refused(runs):
         walks.latent_map(jensen.load(runs / "labels"), rows)
     with pytest.raises(JensenError, match="--latents 2"):
         walks.latent_map(Fitted(testing.LinearGaussian(torch.eye(3), noise=0.5).model), np.eye(3))
-    with pytest.raises(OptionError, match="side=1"):
+    with pytest.raises(OptionError, match="2 places"):
         walks.latent_map(jensen.load(runs / "two"), rows, side=1)
 
 
@@ -119,6 +143,22 @@ def test_the_command_line_writes_pictures_and_arrays(runs, cli, tmp_path):
         assert cli(verb, runs / "two", *options, "--out", tmp_path / f"{name}.png")[0] == 0
         with Image.open(tmp_path / f"{name}.png") as image:
             assert np.asarray(image.convert("L")).std() > 5
+
+
+def test_pictures_of_more_rows_than_can_be_seen_are_refused(runs, cli, tmp_path):
+    for verb in (("traverse", runs / "two", "--steps", 300), ("interpolate", runs / "two", "a", "b", "--steps", 600)):
+        code, _, error = cli(*verb, "--out", tmp_path / "a.png")
+        assert code == 2 and "at most 400 rows; these are 600" in error
+    assert cli("traverse", runs / "two", "--steps", 300, "--out", tmp_path / "many.npy")[0] == 0
+
+
+def test_a_map_colours_labels_and_opens_the_data_once(runs, cli, tmp_path, monkeypatch):
+    opened, drawn = [], []
+    reopen = jensen.run.reopen
+    monkeypatch.setattr(jensen.run, "reopen", lambda *args: opened.append(args) or reopen(*args))
+    monkeypatch.setattr(jensen.pictures, "latent_map", lambda *args: drawn.append(args))
+    assert cli("map", runs / "two", "--side", 3, "--out", tmp_path / "a.png")[0] == 0
+    assert len(opened) == 1 and set(drawn[0][4]) <= set(range(10)) and len(drawn[0][4]) == len(drawn[0][1].codes)
 
 
 def test_a_row_that_is_not_there_is_refused(runs, cli, tmp_path):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+from .errors import OptionError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["QUANTITIES", "SCHEMA_VERSION", "Number", "finite", "mean_and_se"]
+__all__ = ["QUANTITIES", "SCHEMA_VERSION", "Number", "finite", "mean_and_se", "whole"]
 
 SCHEMA_VERSION = 1
 """The version of the JSON documents that numbers stand in."""
@@ -77,3 +80,22 @@ def mean_and_se(values: Tensor) -> tuple[float, float]:
     if n == 1:
         return mean, math.nan
     return mean, math.sqrt(math.fsum((item - mean) ** 2 for item in items) / (n - 1) / n)
+
+
+def whole(value: Any, least: int, what: str) -> int:
+    """A whole number that is large enough.
+
+    Raises:
+        OptionError: If it is neither; it begins with ``what``.
+
+    Example:
+        >>> whole(3, 1, "a table has at least 1 row")
+        3
+    """
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise OptionError(f"{what}, in whole numbers; got {value!r}. Give a whole number.") from error
+    if number < least:
+        raise OptionError(f"{what}; got {number}.")
+    return number

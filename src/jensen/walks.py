@@ -15,6 +15,7 @@ from .errors import JensenError, OptionError
 from .evaluation import evaluation_mode
 from .fitted import Fitted
 from .noise import seeded
+from .numbers import whole
 
 __all__ = ["LatentMap", "Traversal", "latent_map", "traverse"]
 
@@ -71,7 +72,7 @@ def traverse(
 
     Raises:
         JensenError: If the model has no vector of real latents with a prior.
-        OptionError: If a number is out of range.
+        OptionError: If a number is out of range, or not whole.
 
     Example:
         >>> from jensen import testing
@@ -80,13 +81,14 @@ def traverse(
         >>> walk.rows.shape
         (2, 5, 3)
     """
-    if steps < 2 or count < 1:
-        raise OptionError(f"a walk takes at least 2 steps along at least 1 latent; got {steps} and {count}.")
+    steps = whole(steps, 2, "a walk takes at least 2 steps")
+    count = whole(count, 1, "a walk is along at least 1 latent")
     codes = np.asarray(model.embed(x, labels=labels))
     known = None if labels is None else _first(labels)
     low, high = _quantiles(model, known, codes.shape[1:], (_ENDS, 1 - _ENDS))
     ranked = np.argsort(-codes.std(0), kind="stable")
-    chosen = [int(number) for number in (ranked[:count] if latents is None else latents)]
+    named = ranked[:count] if latents is None else latents
+    chosen = [whole(number, 0, "the latents are numbered from 0") for number in named]
     if not all(0 <= number < len(low) for number in chosen) or not chosen:
         raise OptionError(f"the latents are numbered from 0 to {len(low) - 1}; got {chosen}.")
     values = np.linspace(low[chosen], high[chosen], steps, axis=1).astype(codes.dtype)
@@ -113,7 +115,7 @@ def latent_map(model: Fitted, x: Any, *, side: int = 15) -> LatentMap:
 
     Raises:
         JensenError: If the model has other latents than two real ones with a prior.
-        OptionError: If the side is less than 2.
+        OptionError: If the side is less than 2, or not whole.
 
     Example:
         >>> from jensen import testing
@@ -121,8 +123,7 @@ def latent_map(model: Fitted, x: Any, *, side: int = 15) -> LatentMap:
         >>> latent_map(model, np.eye(3), side=4).rows.shape
         (4, 4, 3)
     """
-    if side < 2:
-        raise OptionError(f"a map has at least 2 places along each axis; got side={side}.")
+    side = whole(side, 2, "a map has at least 2 places along each axis")
     if getattr(model.vae, "conditions", 0):
         raise JensenError("a model that is conditioned on labels has another map for each; walk with traverse instead.")
     codes = np.asarray(model.embed(x))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .show import Flag, Whole
-from .use import chosen_label, is_text, say, tell_sentences, to_target, write
+from .use import check_panels, chosen_label, is_text, say, tell_sentences, to_target, write
 
 __all__ = ["interpolate"]
 
@@ -44,9 +44,11 @@ def interpolate(
     target = None if out is None else to_target(out)
     fitted = load(run)
     if is_text(fitted):
-        tell_sentences(run, fitted.interpolate(first, second, steps=steps), target, json=json)
+        between = fitted.interpolate(first, second, steps=steps, label=chosen_label(label, fitted))
+        tell_sentences(run, between, target, json=json)
         return
     target = target or to_target("interpolation.png")
+    check_panels(target, steps)
     ends = [fitted.read(path).rows[0] for path in (first, second)]
     rows = fitted.interpolate(ends[0], ends[1], steps=steps, label=chosen_label(label, fitted))
     title = f"{steps} codes on the line between two rows: mean of p(x|z)"

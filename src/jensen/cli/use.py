@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from ..fitted import Fitted
 
 __all__ = [
+    "check_panels",
     "chosen_label",
     "embed",
+    "is_conditioned",
     "is_text",
     "limits_of",
     "reconstruct",
@@ -65,6 +67,7 @@ def sample(
         Print what was written as one JSON object on stdout.
     """
     from ..errors import OptionError
+    from ..evaluation import latent_size
     from ..saving import load
 
     if not 1 <= n <= 10**6:
@@ -76,7 +79,8 @@ def sample(
         tell_sentences(run, rows, target, json=json)
         return
     target = target or to_target("samples.png")
-    what = "mean of p(x|z) for z drawn from the prior" if mean else "draws of x"
+    # Without latents there is no p(x|z), and what is returned are draws.
+    what = "mean of p(x|z) for z drawn from the prior" if mean and latent_size(fitted.vae) else "draws of x"
     written = write(target, rows, f"{min(n, _DRAWN)} samples: {what}", fitted, most=_DRAWN)
     say(run, target, written, json=json)
 
@@ -102,7 +106,7 @@ def embed(run: str, data: str | None = None, /, *, out: str, split: Split = "tes
     target = to_target(out, (".npy",))
     fitted = load(run)
     rows, labels, files = rows_of(run, data, split, fitted)
-    codes = fitted.embed(rows, labels=labels)
+    codes = fitted.embed(rows, labels=labels if is_conditioned(fitted) else None)
     say(run, target, write(target, codes, "", fitted), json=json, **files)
 
 
@@ -131,7 +135,7 @@ def reconstruct(
     target = None if out is None else to_target(out)
     fitted = load(run)
     rows, labels, files = rows_of(run, data, split, fitted)
-    again = fitted.reconstruct(rows, labels=labels)
+    again = fitted.reconstruct(rows, labels=labels if is_conditioned(fitted) else None)
     if is_text(fitted):
         tell_sentences(run, again, target, json=json)
         return
@@ -142,22 +146,21 @@ def reconstruct(
 
 
 def rows_of(run: str, data: str | None, split: Split, fitted: Fitted) -> tuple[Any, Any, dict[str, Any]]:
-    """The rows, their labels where the model is conditioned on them, and, where they are image files, which file each
-    is and which were left out.
+    """The rows, their labels where they are known, and, where they are image files, which file each is and which were
+    left out.
     """
     from ..data import tell_skipped
     from ..run import reopen
 
     if data is None:
         splits = reopen(Path(run))
-        labels: Any = splits.labels[split] if splits.conditioned else None
-        return splits.user_rows(split), labels, {"files": splits.files[split]} if splits.files else {}
+        return splits.user_rows(split), splits.labels.get(split), {"files": splits.files[split]} if splits.files else {}
     source = fitted.read(data)
     for note in [*source.notes, *tell_skipped(source.skipped, "; --json lists all")]:
         console().print(f"note: {note}", markup=False)
     files = [name for names in source.files.values() for name in names]
     labels = None
-    if getattr(fitted.vae, "conditions", 0) and source.labels is not None:
+    if source.labels is not None:
         labels = [source.label_names[number] for part in source.labels.values() for number in part]
     return source.rows, labels, {"files": files, "skipped": source.skipped} if files else {}
 
@@ -179,6 +182,21 @@ def to_target(out: str, endings: tuple[str, ...] = (".png", ".npy", ".txt")) -> 
 def chosen_label(label: str | None, fitted: Fitted) -> str | int | None:
     """A label by its name, or by its number where no label has that name."""
     return int(label) if label is not None and label not in fitted.label_names and label.isdecimal() else label
+
+
+def is_conditioned(fitted: Fitted) -> bool:
+    """Whether a model is given labels beside rows."""
+    return bool(getattr(fitted.vae, "conditions", 0))
+
+
+def check_panels(path: Path, count: int) -> None:
+    """Refuses a picture of more rows than can be seen, and than are drawn in a few seconds."""
+    from ..errors import OptionError
+
+    if path.suffix == ".png" and count > _DRAWN:
+        raise OptionError(
+            f"a picture shows at most {_DRAWN} rows; these are {count}. Ask for fewer, or for an .npy file."
+        )
 
 
 def is_text(fitted: Fitted) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from .show import Flag, Whole
-from .use import Split, is_text, limits_of, rows_of, say, to_target
+from .use import Split, check_panels, is_conditioned, is_text, limits_of, rows_of, say, to_target
 
 if TYPE_CHECKING:
     from ..fitted import Fitted
@@ -56,10 +56,13 @@ def traverse(
 
     from .. import pictures
     from ..errors import OptionError
+    from ..evaluation import latent_size
     from ..walks import traverse as walk
 
     target = to_target(out, (".png", ".npy"))
     fitted, rows, labels = _opened(run, data, split)
+    check_panels(target, steps * (len(latent) if latent else min(count, latent_size(fitted.vae))))
+    labels = labels if is_conditioned(fitted) else None
     if not 0 <= row < len(rows):
         raise OptionError(f"--row must lie between 0 and {len(rows) - 1}; got {row}.")
     order = [row, *(number for number in range(len(rows)) if number != row)]
@@ -100,15 +103,13 @@ def latent_map(
         Print what was written as one JSON object on stdout.
     """
     from .. import pictures
-    from ..run import reopen
     from ..walks import latent_map as chart
 
     target = to_target(out, (".png", ".npy"))
-    fitted, rows, _ = _opened(run, data, split)
+    fitted, rows, labels = _opened(run, data, split)
     found = chart(fitted, rows, side=side)
     if target.suffix == ".png":
-        labels = reopen(Path(run)).labels.get(split) if data is None else None
-        known = None if labels is None else labels.tolist()
+        known = None if labels is None or data is not None else labels.tolist()
         title = f"{len(rows)} rows in the space of two latents"
         limits = limits_of(fitted, found.rows)
         pictures.latent_map(target, found, title, limits, known, fitted.label_names)
@@ -116,7 +117,7 @@ def latent_map(
 
 
 def _opened(run: str, data: str | None, split: Split) -> tuple[Fitted, Any, Any]:
-    """The model, rows and their labels where it is conditioned on them."""
+    """The model, rows and their labels where they are known."""
     from ..errors import OptionError
     from ..saving import load
 

@@ -23,6 +23,7 @@ from ..data.values import check_values
 from ..errors import DataError, JensenError, OptionError
 from ..evaluation import bounds, check_data, device_of, evaluation_mode, in_chunks, latent_size
 from ..noise import seeded
+from ..numbers import whole
 from ..roles import Given
 
 __all__ = ["Fitted"]
@@ -30,6 +31,8 @@ __all__ = ["Fitted"]
 Array = np.ndarray[Any, Any]
 PathLike = str | os.PathLike[str]
 Rows = TypeVar("Rows", Array, Tensor)
+
+_DRAWN = 4096  # rows at once
 
 _logger = logging.getLogger("jensen")
 
@@ -254,11 +257,10 @@ class Fitted:
             label: The label of both, and of all between, for a model that is conditioned on labels.
 
         Raises:
-            OptionError: If there are fewer than two steps.
+            OptionError: If there are fewer than two steps, or no whole number of them.
             DataError: If they are not rows of this data.
         """
-        if steps < 2:
-            raise OptionError(f"an interpolation has two ends; got steps={steps}.")
+        steps = whole(steps, 2, "an interpolation has two ends, so at least 2 steps")
         text = self.schema is not None and self.schema.kind == "tokens"
         pair: Any = [first, second]
         if not text:
@@ -294,10 +296,10 @@ class Fitted:
                 label is as likely as any other.
 
         Raises:
-            OptionError: If ``n`` or the temperature is not positive, or the model has no use for a temperature.
+            OptionError: If ``n`` is no positive whole number, the temperature is not positive, or the model has no use
+                for one.
         """
-        if n < 1:
-            raise OptionError(f"sample needs a positive number of rows; got n={n}.")
+        n = whole(n, 1, "a sample has at least 1 row")
         if temperature != 1 and (mean or self.schema is None or self.schema.kind != "tokens"):
             raise OptionError(
                 "a temperature is for draws of sentences, which are chosen token by token; rows of other kinds and "
@@ -307,9 +309,15 @@ class Fitted:
         classes = int(getattr(self.vae, "conditions", 0))
         with evaluation_mode(self.vae), seeded(chosen, "sample"):
             given = self.given(torch.randint(classes, (n,)) if classes and label is None else label, n)
-            known = () if given is None else (given.to(device_of(self.vae)),)
-            x = (self.vae.sample(n, *known, mean=mean) if temperature == 1 else self._tempered(n, temperature)).clone()
-        return x.cpu().numpy() if self.schema is None else self._user_values(x, exact=not mean)
+            parts = []
+            for start in range(0, n, _DRAWN):  # what a decoder holds at once is many times its rows
+                size = min(_DRAWN, n - start)
+                known = () if given is None else (given.rows(slice(start, start + size)).to(device_of(self.vae)),)
+                x = self.vae.sample(size, *known, mean=mean) if temperature == 1 else self._tempered(size, temperature)
+                parts.append(x.cpu().numpy() if self.schema is None else self._user_values(x, exact=not mean))
+        if isinstance(parts[0], list):
+            return [sentence for part in parts for sentence in part]
+        return np.concatenate(parts)
 
     def _tempered(self, n: int, temperature: float) -> Tensor:
         if not 0 < temperature < math.inf:
@@ -336,6 +344,7 @@ class Fitted:
             seed: The seed of the noise.
             labels: The label of each row, for a model that is conditioned on them: the bound is then on log p(x|label).
         """
+        k = whole(k, 1, "a bound needs at least 1 sample k")
         jacobian = 0.0 if self.schema is None else self.schema.log_jacobian
         rows, given = self._checked(x, labels)
         return self._like(bounds(self.vae, rows, k=k, seed=seed, given=given).log_likelihood + jacobian, x)
