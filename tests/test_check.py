@@ -557,7 +557,8 @@ def test_a_posterior_that_is_slow_to_score_is_budgeted_too():
     pace = measure_pace(model, table(100))
     assert pace.density > 1e-5 and pace.gradient > 1e-5
     page = jensen.check(model, table(400), parts=("surgery",), time_budget=2.0)
-    assert page.about["shares"]["surgery"] < 0.5 and page.surgery.draws < 500  # 16 s in full
+    # 16 s in full; a busy machine may have no time for even the least of it.
+    assert "surgery" in page.skipped or (page.about["shares"]["surgery"] < 0.5 and page.surgery.draws < 500)
 
 
 def test_without_a_budget_or_with_enough_all_is_measured():
