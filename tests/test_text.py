@@ -12,7 +12,7 @@ from jensen import likelihoods, nets
 from jensen.data import TextOptions, open_source, prepare
 from jensen.data.vocabulary import END, UNKNOWN, build_vocabulary
 from jensen.distributions import Sentences, Sequences
-from jensen.errors import JensenError, OptionError, ShapeError, SupportError
+from jensen.errors import DataError, JensenError, OptionError, ShapeError, SupportError
 from jensen.noise import RowNoise
 
 VOCABULARY, LENGTH = 6, 4
@@ -266,6 +266,14 @@ def test_pieces_that_are_not_known_yet_are_refused(tmp_path):
     path.write_text("\n".join(f"line {n}" for n in range(30)))
     with pytest.raises(OptionError, match="--level word"):
         prepare(open_source(path), text=TextOptions("bpe", chunks=True))
+
+
+@pytest.mark.parametrize("wrong", [torch.eye(2).to_sparse(), [np.zeros((2, 3)), np.zeros((2, 4))], [["a"], ["b", "c"]]])
+def test_what_is_no_list_of_strings_is_refused(wrong, tmp_path):
+    (tmp_path / "a.txt").write_text("\n".join(f"line {n}" for n in range(9)))
+    schema = prepare(open_source(tmp_path / "a.txt")).schema
+    with pytest.raises(DataError, match="expected a list of strings"):
+        schema.model_values(wrong)
 
 
 def test_no_character_is_cut_in_its_bytes(tmp_path):

@@ -82,7 +82,10 @@ def sentences_of(values: Any, name: str) -> list[str]:
     """
     if isinstance(values, str):
         raise DataError(f"got one sentence; expected a list of sentences: [{values[:40]!r}].")
-    found = np.asarray(values, dtype=object)
+    try:
+        found = np.asarray(values, dtype=object)
+    except (TypeError, ValueError, RuntimeError):  # no array at all, such as rows of several shapes
+        found = np.empty(0, dtype=object)
     if found.ndim != 1 or not len(found) or not all(isinstance(item, str) for item in found):
         raise DataError(f"{name} holds sentences; expected a list of strings, got {type(values).__name__}.")
     return [str(item) for item in found]
