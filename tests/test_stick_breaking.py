@@ -7,10 +7,24 @@ import pytest
 import torch
 from scipy import integrate
 from scipy.special import betaln
+from scipy.stats import beta as scipy_beta
 from torch import nn
 from torch.distributions import Beta, kl_divergence
 
-from jensen import VAE, Conditional, data, evaluation, families, nets, objectives, posteriors, priors, testing, zoo
+from jensen import (
+    VAE,
+    Conditional,
+    data,
+    distributions,
+    evaluation,
+    families,
+    nets,
+    objectives,
+    posteriors,
+    priors,
+    testing,
+    zoo,
+)
 from jensen.distributions import Kumaraswamy, closed_form_kl, falling_logits, is_cut_short, stick_breaking
 from jensen.errors import OptionError, ShapeError
 from jensen.model import Rung, SharedVAE, TopDown
@@ -110,6 +124,27 @@ def test_the_kl_to_a_beta_is_the_integral(a, b, alpha, beta):
 def test_the_kl_agrees_with_samples(a, b):
     p = Beta(torch.tensor(1.0).double(), torch.tensor(5.0).double())
     assert abs(testing.kl_z_score(q_of(a, b), p, samples=20_000)) < 4
+
+
+@pytest.mark.parametrize("a", [100.0, 9000.0])
+def test_the_kl_of_the_family_agrees_with_samples_in_single_precision(a):
+    sticks = families.Kumaraswamy(1)
+    q = sticks(distributions.unbounded_scale(torch.tensor([a])), torch.tensor([-20.0]))
+    p = priors.Sticks(1, 1.0, 5.0)()
+    torch.manual_seed(0)
+    v = q.rsample((500_000,))
+    weights = (q.log_prob(v) - p.log_prob(v)).double()
+    assert abs(float(weights.mean() - closed_form_kl(q, p))) < 0.02 + 4 * float(weights.std()) / len(v) ** 0.5
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 1e4), (1e3, 1e3), (1e6, 1.0), (1e4, 1e5)])
+def test_a_beta_keeps_its_digits_in_single_precision(alpha, beta):
+    v, q = torch.tensor(0.375), Kumaraswamy(torch.tensor(1e4), torch.tensor(1.5))
+    density = float(distributions.Beta(torch.tensor(alpha), torch.tensor(beta)).log_prob(v))
+    assert density == pytest.approx(scipy_beta(alpha, beta).logpdf(0.375), rel=1e-6, abs=1e-6)
+    kl = float(kl_divergence(q, distributions.Beta(torch.tensor(alpha), torch.tensor(beta))))
+    exact = Beta(torch.tensor(alpha).double(), torch.tensor(beta).double())
+    assert kl == pytest.approx(float(kl_divergence(q_of(1e4, 1.5), exact)), rel=1e-6, abs=2e-6)
 
 
 def test_ten_terms_understate_the_kl_as_the_docstring_says():

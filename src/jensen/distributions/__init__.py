@@ -1,5 +1,6 @@
 """The distributions and divergences that ``torch.distributions`` lacks."""
 
+from .beta import Beta
 from .codes import CodeGrid, PointMass, code_of
 from .continuous_bernoulli import ContinuousBernoulli
 from .detach import detached
@@ -23,6 +24,7 @@ from .student import StudentT
 from .support import same_space, space_of
 
 __all__ = [
+    "Beta",
     "BinnedCategorical",
     "CodeGrid",
     "ContinuousBernoulli",

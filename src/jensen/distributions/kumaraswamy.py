@@ -9,6 +9,8 @@ from torch import Size, Tensor
 from torch.distributions import Beta, Distribution, constraints, register_kl
 from torch.types import _size
 
+from .beta import log_beta
+
 __all__ = ["Kumaraswamy", "log1mexp"]
 
 _EULER = 0.5772156649015329
@@ -91,7 +93,7 @@ class Kumaraswamy(Distribution):
     def _moment(self, order: int) -> Tensor:
         r""":math:`E[v^m] = b B(1 + m/a, b)`, in double precision, since logarithms of large factorials cancel."""
         a, b = self.a.double(), self.b.double()
-        moment: Tensor = (b.log() + _log_beta(1 + order / a, b)).exp().to(self.a.dtype)
+        moment: Tensor = (b.log() + log_beta(1 + order / a, b)).exp().to(self.a.dtype)
         return moment
 
     def mean_log(self) -> Tensor:
@@ -105,7 +107,7 @@ class Kumaraswamy(Distribution):
             return self._by_quadrature()
         m = torch.arange(1, self.terms + 1, dtype=torch.float64, device=self.a.device)
         a, b = self.a.double()[..., None], self.b.double()[..., None]
-        series: Tensor = -((b.log() + _log_beta(1 + m / a, b)).exp() / m).sum(-1)
+        series: Tensor = -((b.log() + log_beta(1 + m / a, b)).exp() / m).sum(-1)
         return series.to(self.a.dtype)
 
     def _by_quadrature(self) -> Tensor:
@@ -130,15 +132,11 @@ def log1mexp(x: Tensor) -> Tensor:
     return torch.where(small, (-torch.expm1(near)).log(), torch.log1p(-far.exp()))
 
 
-def _log_beta(x: Tensor, y: Tensor) -> Tensor:
-    return torch.lgamma(x) + torch.lgamma(y) - torch.lgamma(x + y)
-
-
 @register_kl(Kumaraswamy, Beta)  # type: ignore[untyped-decorator]
 def _kl(q: Kumaraswamy, p: Beta) -> Tensor:
     alpha, beta = p.concentration1, p.concentration0
-    entropy = (q.a.log() + q.b.log()) - (q.b - 1) / q.b + (q.a - 1) * q.mean_log()
-    kl: Tensor = entropy - (alpha - 1) * q.mean_log() + _log_beta(alpha, beta)
+    entropy_and_tail = (q.a.log() + q.b.log()) - (q.b - 1) / q.b + (q.a - alpha) * q.mean_log()
+    kl: Tensor = entropy_and_tail + log_beta(alpha, beta)
     # Where no value is wanted none is computed: beta = 1 is the prior of the Indian buffet process.
     if bool((beta == 1).all()):
         return kl

@@ -9,7 +9,9 @@ from torch import distributions as D
 from torch.distributions import Distribution, constraints
 from torch.types import _size
 
-__all__ = ["LogGamma", "LogitBeta", "log_beta", "unconstrained_of"]
+from .beta import log_beta
+
+__all__ = ["LogGamma", "LogitBeta", "unconstrained_of"]
 
 
 class LogGamma(Distribution):
@@ -69,17 +71,6 @@ class LogitBeta(Distribution):
         one = torch.ones_like(self.concentration1)
         first = LogGamma(self.concentration1, one, validate_args=False).sample(sample_shape)
         return first - LogGamma(self.concentration0, one, validate_args=False).sample(sample_shape)
-
-
-def log_beta(x: Tensor, y: Tensor) -> Tensor:
-    r""":math:`\log B(x, y)`, computed in double precision, since logarithms of large factorials cancel.
-
-    Example:
-        >>> log_beta(torch.tensor(1e6), torch.tensor(1.0))
-        tensor(-13.8155)
-    """
-    a, b = x.double(), y.double()
-    return (torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)).to(x.dtype)
 
 
 def unconstrained_of(distribution: Distribution) -> Distribution | None:

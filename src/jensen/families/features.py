@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, constraints
 
@@ -14,15 +16,18 @@ from .base import Measure, event_shape_of
 __all__ = ["FeatureLoadings", "Kumaraswamy"]
 
 _LEAST_A, _LEAST_B = 0.1, 0.5
+_NEXT_TO_ONE, _SHARE = 2.0**-24, 0.0025
+"""Half the distance from 1 to the number below it in single precision, and the share of samples that may be nearer."""
 
 
 @declared("families.Kumaraswamy")
 class Kumaraswamy(nn.Module):
     r"""Independent Kumaraswamy distributions of sticks between 0 and 1, :math:`\prod_t q(v_t; a_t, b_t)`.
 
-    With :func:`jensen.distributions.bounded_scale` s of two outputs, :math:`a = 0.1 + s_1` and :math:`b = 0.5 + s_2^2`:
-    below these floors a share of the samples would be rounded to 0 or 1 in single precision, and the square is what a
-    narrow peak away from both ends needs.
+    With :func:`jensen.distributions.bounded_scale` s of two outputs, :math:`a = 0.1 + s_1` and
+    :math:`b = b_0 + s_2^2`, :math:`b_0 = 0.5` up to a = 100, from where on it rises to 0.8 at a = 10,000: below these
+    floors more than 0.25 % of the samples would be rounded to 1 in single precision. The square is what a narrow peak
+    away from both ends needs.
 
     References:
         Nalisnick, Smyth (2017), Stick-breaking variational autoencoders.
@@ -49,14 +54,20 @@ class Kumaraswamy(nn.Module):
         self.parameter_shapes: tuple[tuple[int, ...], ...] = (self.event_shape, self.event_shape)
 
     def forward(self, raw_a: Tensor, raw_b: Tensor) -> Independent[distributions.Kumaraswamy]:
-        a, b = _LEAST_A + bounded_scale(raw_a), _LEAST_B + bounded_scale(raw_b).square()
+        a = _LEAST_A + bounded_scale(raw_a)
+        b = _least_b(a) + bounded_scale(raw_b).square()
         sticks = distributions.Kumaraswamy(a, b, terms=self.terms, validate_args=False)
         return Independent(sticks, 1, validate_args=False)
 
     @staticmethod
     def raw_of(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """The outputs that give concentrations, for initial values."""
-        return unbounded_scale(a - _LEAST_A), unbounded_scale((b - _LEAST_B).sqrt())
+        return unbounded_scale(a - _LEAST_A), unbounded_scale((b - _least_b(a)).sqrt())
+
+
+def _least_b(a: Tensor) -> Tensor:
+    r"""Where :math:`P(v > 1 - \epsilon) \approx (a \epsilon)^b` is the share that may be rounded."""
+    return (math.log(_SHARE) / (a * _NEXT_TO_ONE).log()).clamp(min=_LEAST_B)
 
 
 @declared("families.FeatureLoadings")

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli as TorchBernoulli
-from torch.distributions import Beta, Distribution, Independent
+from torch.distributions import Distribution, Independent
 
-from ..distributions import Joint, diagonal_normal, falling_logits, relaxed_coins, stick_breaking
+from ..distributions import Beta, Joint, diagonal_normal, falling_logits, relaxed_coins, stick_breaking
 from ..errors import OptionError
 from ..roles import Given
 from ..spec import declared
