@@ -187,6 +187,16 @@ def test_a_file_without_a_name_of_its_own(place, cli):
     assert [path.name for path in (place / "runs").iterdir()] == ["data"]
 
 
+def test_names_that_are_not_utf_8(place, refused):
+    odd = os.fsdecode(b"m\xfcller")
+    shutil.copy("t.npy", f"{odd}.npy")
+    (place / odd).mkdir()
+    shutil.copy("t.npy", f"{odd}/t.npy")
+    for args in ((f"{odd}.npy",), (f"{odd}/t.npy",), (f"{odd}.npy", "--seeds", "2")):
+        assert "not UTF-8" in refused(1, "fit", *args, "--out", "new") and not (place / "new").exists()
+    assert "not UTF-8" in refused(1, "fit", "t.npy", *TINY, "--out", f"{odd}-run")
+
+
 # -- runs ------------------------------------------------------------------------------------------------------------
 
 
@@ -264,6 +274,12 @@ def test_entries_of_the_wrong_type(place, cli, where, value):
     for args in verbs("good"):
         code, _, err = cli(*args)
         assert code in (0, 1) and "unforeseen" not in err, err
+
+
+def test_a_checkpoint_every_no_steps(place, refused):
+    path = place / "part" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "checkpoint_every": 0}))
+    assert "checkpoint_every" in refused(1, "fit", "--resume", "part")
 
 
 def test_data_that_changed_since_the_fit(place, refused, cli):

@@ -45,6 +45,11 @@ def _write(path: Path, save: Callable[[Path], object]) -> None:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except UnicodeEncodeError as error:
+        raise FileFormatError(
+            f"could not write {path}: {error.object[max(0, error.start - 40) : error.end + 40]!r} is not UTF-8. Rename "
+            "the file or folder of that name."
+        ) from error
     except OSError as error:
         raise FileFormatError(
             f"could not write {path}: {error.strerror or error}. Free some space or choose another "

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from torch import Tensor, nn
 
 from .data import Schema
@@ -200,7 +200,7 @@ class Config(BaseModel):
     model: JsonValue
     objective: JsonValue = None
     training: TrainOptions | None = None
-    checkpoint_every: int | None = None
+    checkpoint_every: int | None = Field(None, ge=1)
     options: JsonValue = None
 
 

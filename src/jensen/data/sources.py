@@ -45,17 +45,30 @@ def open_source(
             of a row, which other data need not heed. By default 64 pixels, or fewer where most images are smaller.
 
     Raises:
-        DataError: If there is no such data, or they are not rows of real numbers.
+        DataError: If there is no such data, they are not rows of real numbers, or a name is not UTF-8.
         FileFormatError: If a file is damaged or of an unknown kind.
         OptionError: If a side is given and the data are no image files.
     """
     source = _open(data, key, image_size, download=download)
+    _refuse_unwritable(source)
     if isinstance(image_size, int) and not source.files:
         raise OptionError(
             f"--image-size {image_size} says what image files are made into; {source.name} has rows of one shape. "
             "Leave it out."
         )
     return source
+
+
+def _refuse_unwritable(source: Source) -> None:
+    """Refuses names that no file of a run can hold."""
+    files = [file for each in source.files.values() for file in each]
+    for text in (source.reference or "", *source.label_names, *files, *source.skipped):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{text!r} is not UTF-8, so a run cannot name its data. Rename the file or folder."
+            ) from error
 
 
 def _open(data: DataLike, key: str | None, image_size: ImageSize, *, download: bool) -> Source:

@@ -149,7 +149,10 @@ def new_folder(out: str | os.PathLike[str] | None, name: str) -> Path:
 
 def _make(folder: Path) -> Path:
     try:
+        str(folder).encode()  # the results name it
         folder.mkdir(parents=True)
+    except UnicodeEncodeError as error:
+        raise RunError(f"the name of the folder {str(folder)!r} is not UTF-8. Choose another --out.") from error
     except OSError as error:
         raise RunError(f"cannot make the folder {folder}: {error.strerror}. Choose another --out.") from error
     return folder

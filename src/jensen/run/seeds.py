@@ -80,8 +80,8 @@ def fit_seeds(
         "seeds": list(range(chosen.seed, chosen.seed + seeds)),
         "options": chosen.model_dump(mode="json", exclude_unset=True),
     }
-    write_json(folder / SEVERAL, plan)
     try:
+        write_json(folder / SEVERAL, plan)
         with owned(folder):
             return _run(folder, plan, data, download=download, should_stop=should_stop, observer=observer or Log())
     except JensenError:
