@@ -166,6 +166,17 @@ class Estimate:
     bound: Tensor | None
     terms: dict[str, Tensor]
 
+    @classmethod
+    def of(cls, terms: dict[str, Tensor], bound: Tensor | None) -> Estimate:
+        """The estimate whose loss is the sum of the means of its terms.
+
+        Example:
+            >>> Estimate.of({"reconstruction": torch.tensor([1.0, 3.0]), "kl": torch.tensor([0.0, 1.0])}, None).loss
+            tensor(2.5000)
+        """
+        first, *others = [term.mean() for term in terms.values()]
+        return cls(sum(others, first), bound, terms)
+
 
 class Model(Protocol):
     """A joint distribution with a way to draw its latents for given data.

@@ -120,8 +120,7 @@ class BetaTCVAE:
             "total_correlation": self.beta * (log_aggregate - log_marginals),
             "dimension_wise_kl": self.gamma * (log_marginals - log_prior),
         }
-        loss = sum((term.mean() for term in terms.values()), log_likelihood.new_zeros(()))
-        return Estimate(loss, log_likelihood - known_kl(group, _kl(group)), terms)
+        return Estimate.of(terms, log_likelihood - known_kl(group, _kl(group)))
 
 
 @declared("objectives.DIP")
@@ -173,8 +172,7 @@ class DIP:
         log_likelihood = draw.log_likelihood[0]
         terms = {"reconstruction": -log_likelihood, "kl": _kl(group), "covariance": penalty.expand(len(x))}
         terms |= auxiliary_losses(draw)
-        loss = sum((term.mean() for term in terms.values()), log_likelihood.new_zeros(()))
-        return Estimate(loss, None, terms)
+        return Estimate.of(terms, None)
 
 
 def _mean_covariance(posterior: Distribution) -> Tensor:
@@ -302,8 +300,7 @@ class MMD:
         terms = {"reconstruction": -log_likelihood, "discrepancy": found.expand(len(x)), **auxiliary_losses(draw)}
         if self.kl:
             terms["kl"] = self.kl * _kl(group)
-        loss = sum((term.mean() for term in terms.values()), log_likelihood.new_zeros(()))
-        return Estimate(loss, None, terms)
+        return Estimate.of(terms, None)
 
 
 def squared_mmd(a: Tensor, b: Tensor, kernel: Kernel) -> Tensor:

@@ -45,4 +45,4 @@ class CodedELBO(ELBO):
         if any(p.requires_grad for p in model.prior.parameters()):
             return found
         terms = {name: term for name, term in found.terms.items() if name != "kl"}
-        return Estimate(sum((term.mean() for term in terms.values()), found.loss.new_zeros(())), found.bound, terms)
+        return Estimate.of(terms, found.bound)

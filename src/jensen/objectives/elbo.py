@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ..distributions import closed_form_kl, is_cut_short, kl_per_latent
@@ -172,7 +171,7 @@ class ELBO:
         if shared is not None:
             charged, known = shared
             terms["global_kl"], plain = beta * self.shared_beta * charged, plain - known
-        return Estimate(torch.stack([term.mean() for term in terms.values()]).sum(), plain.detach(), terms)
+        return Estimate.of(terms, plain.detach())
 
     def _in_parts(self, draw: Draw, beta: float) -> Estimate:
         """The loss as reconstruction and KL, for estimators whose gradient is that of their value."""
@@ -186,8 +185,7 @@ class ELBO:
         if shared is not None:
             terms["global_kl"] = beta * self.shared_beta * shared[0]
             known.append(shared[1])
-        loss = sum((term.mean() for term in terms.values()), zero)
-        return Estimate(loss, log_likelihood - sum(known, zero), terms)
+        return Estimate.of(terms, log_likelihood - sum(known, zero))
 
     def _kls(self, draw: Draw) -> list[Tensor]:
         """The KL of each group by its formula or from the samples, each of shape (B,)."""

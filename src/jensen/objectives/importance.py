@@ -52,7 +52,7 @@ class _Weighted:
             charged, known = shared
             terms["global_kl"] = beta * charged
             bound = None if bound is None else bound - known.detach()
-        return Estimate(sum((term.mean() for term in terms.values()), weighted.new_zeros(())), bound, terms)
+        return Estimate.of(terms, bound)
 
 
 @declared("objectives.IWAE")

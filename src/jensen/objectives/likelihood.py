@@ -35,7 +35,7 @@ class LogLikelihood:
                 "Use ELBO(), a bound on it."
             )
         log_likelihood = model.draw(x, given, 1).log_weight[0]
-        return Estimate(-log_likelihood.mean(), log_likelihood, {"negative_log_likelihood": -log_likelihood})
+        return Estimate.of({"negative_log_likelihood": -log_likelihood}, log_likelihood)
 
 
 @declared("objectives.Reconstruction")
@@ -65,4 +65,4 @@ class Reconstruction:
                 "anything that can be sampled. Use ELBO(), or an Autoencoder."
             )
         error = -model.draw(x, given, 1).log_likelihood[0]
-        return Estimate(error.mean(), None, {"reconstruction": error})
+        return Estimate.of({"reconstruction": error}, None)

@@ -86,5 +86,4 @@ class SemiSupervised:
         terms = {"reconstruction": reconstruction, "kl": beta * kl_z, "class_kl": beta * kl_class}
         if observed is not None:
             terms["classification"] = -self.alpha * known * (share * log_class).sum(-1)
-        loss = torch.stack([term.mean() for term in terms.values()]).sum()
-        return Estimate(loss, -(reconstruction + known_kl_z + kl_class).detach(), terms)
+        return Estimate.of(terms, -(reconstruction + known_kl_z + kl_class).detach())

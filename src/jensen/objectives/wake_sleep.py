@@ -93,8 +93,7 @@ class ReweightedWakeSleep:
         terms = {"wake": -_IWAE.value(log_weight) - self.wake * (weights * log_posterior).sum(0)}
         if self.sleep:
             terms["sleep"] = -self.sleep * self._dreamt(model, len(x), given)
-        loss = sum((term.mean() for term in terms.values()), log_weight.new_zeros(()))
-        return Estimate(loss, None, terms)
+        return Estimate.of(terms, None)
 
     @staticmethod
     def _dreamt(model: Any, count: int, given: Given | None) -> Tensor:
