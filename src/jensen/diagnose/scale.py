@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 
+from ..distributions import base_of
 from ..errors import JensenError
 from ..evaluation import device_of, evaluation_mode
 from ..noise import mix
@@ -93,7 +95,7 @@ def posterior_scale(
         True
     """
     q = Aggregate(model, x)
-    if not _unbounded(q.parts[0].support):
+    if base_of(q.parts[0].support) is not constraints.real:
         raise JensenError(f"only latents over all real numbers can be stretched; the posterior is {q.parts[0]}.")
     draws = draws_of(model, x, k=k * sets, seed=seed)
     with torch.inference_mode():
@@ -109,11 +111,6 @@ def posterior_scale(
         columns.append(torch.stack([mean(part) for part in log_weight.split(k)]).mean(0))
     table = torch.stack(columns, 1)
     return _best(table - table[:, [_SCALES.index(1.0)]], seed)
-
-
-def _unbounded(support: Any) -> bool:
-    base = getattr(support, "base_constraint", support)
-    return support is not None and not support.is_discrete and type(base).__name__ in ("_Real", "_RealVector")
 
 
 def _best(table: Tensor, seed: int) -> PosteriorScale:

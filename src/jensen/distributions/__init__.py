@@ -21,7 +21,7 @@ from .sequence import Sentences, Sequences
 from .sphere import PowerSpherical, UniformSphere, UnitSphere
 from .stick_breaking import falling_logits, stick_breaking
 from .student import StudentT
-from .support import same_space, space_of
+from .support import base_of, same_space, space_of
 
 __all__ = [
     "Beta",
@@ -51,6 +51,7 @@ __all__ = [
     "UniformSphere",
     "UnitGrid",
     "UnitSphere",
+    "base_of",
     "bounded_scale",
     "closed_form_kl",
     "code_of",

@@ -11,6 +11,7 @@ from torch.types import _size
 
 from .detach import detached
 from .divergence import closed_form_kl
+from .support import base_of
 
 __all__ = ["Joint"]
 
@@ -42,7 +43,7 @@ class Joint(Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        supports = [_plain(part.support) for part in self.parts]
+        supports = [base_of(part.support) or constraints.real for part in self.parts]
         joined: constraints.Constraint = constraints.independent(constraints.cat(supports, -1, self.sizes), 1)
         return joined
 
@@ -87,9 +88,3 @@ def _kl(q: Joint, p: Joint) -> Tensor:
             raise NotImplementedError
         total = kl + total.to(kl)
     return total
-
-
-def _plain(support: constraints.Constraint | None) -> constraints.Constraint:
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    return constraints.real if support is None else support

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch.distributions import constraints
-from torch.distributions.constraints import Constraint, MixtureSameFamilyConstraint
+from torch.distributions.constraints import Constraint
 
 from .discrete import OneHot
 from .sphere import UnitSphere
 
-__all__ = ["same_space", "space_of"]
+__all__ = ["base_of", "same_space", "space_of"]
+
+
+def base_of(support: Any) -> Any:
+    """What a support says of single values or of one component, without the wrappers that make an event of them.
+
+    Example:
+        >>> base_of(constraints.independent(constraints.real_vector, 1)) is constraints.real
+        True
+    """
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    return support
 
 
 def space_of(support: Constraint) -> str:
@@ -18,9 +32,8 @@ def space_of(support: Constraint) -> str:
         >>> space_of(constraints.real_vector) == space_of(constraints.independent(constraints.real, 1))
         True
     """
-    while isinstance(support, constraints.independent | MixtureSameFamilyConstraint):
-        support = support.base_constraint
-    if support in (constraints.real, constraints.real_vector):
+    support = base_of(support)
+    if support is constraints.real:
         return "real numbers"
     if support is constraints.boolean:
         return "zeros and ones"

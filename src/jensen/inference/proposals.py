@@ -13,6 +13,7 @@ import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution, constraints
 
+from ..distributions import base_of
 from ..errors import JensenError, NonFiniteError, OptionError, ShapeError
 from ..evaluation import (
     Bounds,
@@ -263,10 +264,7 @@ def check_unconstrained(distribution: Distribution, role: str) -> None:
             f"annealing and Hamiltonian Monte Carlo need a z that is any real vector; {role}, a {name}, does not "
             "declare its support. Give it `support = torch.distributions.constraints.real_vector` where that holds."
         )
-    plain = support
-    while not isinstance(plain, type(constraints.real)) and hasattr(plain, "base_constraint"):
-        plain = plain.base_constraint
-    if isinstance(plain, type(constraints.real)):
+    if base_of(support) is constraints.real:
         return
     why = "z is discrete and has no gradient" if support.is_discrete else "a step along a gradient would leave it"
     raise JensenError(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, constraints
 
 from .. import families
-from ..distributions import OneHot, UnitSphere, unbounded_scale
+from ..distributions import OneHot, UnitSphere, base_of, unbounded_scale
 from ..errors import OptionError
 from ..families import Family
 from ..families.base import count_of
@@ -30,7 +28,7 @@ def family_for(prior: Prior) -> Family:
         OptionError: If no family is known for the prior's space.
     """
     distribution = prior()
-    event, support = tuple(distribution.event_shape), _support_of(distribution)
+    event, support = tuple(distribution.event_shape), base_of(distribution.support)
     name = type(prior).__name__
     if len(event) == 1 and support is constraints.real:
         return families.FullNormal(event[0])
@@ -46,13 +44,6 @@ def family_for(prior: Prior) -> Family:
         f"no family is known that suits {name}, whose z has shape {event} and the support {support}; pass family=, "
         "such as families.Normal(shape, scale=families.PredictedScale())."
     )
-
-
-def _support_of(distribution: Distribution) -> Any:
-    support: Any = distribution.support
-    while hasattr(support, "base_constraint"):
-        support = support.base_constraint
-    return support
 
 
 def raw_of(family: Family, distribution: Distribution) -> Tensor:
