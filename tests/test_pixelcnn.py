@@ -237,7 +237,7 @@ def test_what_does_not_fit_is_refused():
     module = likelihoods.Raster(net, families.Bernoulli((3, 3)))
     with pytest.raises(CompositionError, match="no context module"):
         module(torch.zeros(2, 2))
-    with pytest.raises(ShapeError, match="expected images of shape"):
+    with pytest.raises(ShapeError, match="models events of shape"):
         module.check(torch.zeros(2, 3, 4))
     with pytest.raises(SupportError, match="row 1"):
         module.check(torch.tensor([0.0, 0.5])[:, None, None].expand(2, 3, 3))

@@ -15,7 +15,7 @@ from .families.base import count_of
 from .roles import Given
 from .spec import declared
 
-__all__ = ["Conditional", "Conditioned", "LowPrecision", "condition_of", "distribution_at"]
+__all__ = ["Conditional", "Conditioned", "LowPrecision", "check_events", "condition_of", "distribution_at"]
 
 
 class LowPrecision(nn.Module):
@@ -110,18 +110,28 @@ class Conditional(LowPrecision):
             ShapeError: If the shape differs.
             SupportError: If a value lies outside the support; the message names the first one.
         """
-        name, event = type(self.family).__name__, self.family.event_shape
-        if tuple(x.shape[1:]) != event:
-            raise ShapeError(f"{name} models events of shape {event}; got rows of shape {tuple(x.shape[1:])}.")
-        bad = ~(self.family.support.check(x) & x.isfinite())
-        if bad.any():
-            where = bad.nonzero()[0].tolist()
-            low, high = float(x.min()), float(x.max())
-            raise SupportError(
-                f"{name} needs values in {self.family.support}; found {float(x[tuple(where)])!r} in row {where[0]} at "
-                f"position {where[1:]} ({int(bad.sum())} of {x.numel()} values do not fit; they range from {low:g} to "
-                f"{high:g}). Choose another likelihood, or binarise or rescale the data."
-            )
+        check_events(self.family, x)
+
+
+def check_events(family: Family, x: Tensor) -> None:
+    """Checks that rows have a family's event shape and lie in its support.
+
+    Raises:
+        ShapeError: If the shape differs.
+        SupportError: If a value lies outside the support; the message names the first one.
+    """
+    name, event = type(family).__name__, tuple(family.event_shape)
+    if tuple(x.shape[1:]) != event:
+        raise ShapeError(f"{name} models events of shape {event}; got rows of shape {tuple(x.shape[1:])}.")
+    bad = ~(family.support.check(x) & x.isfinite())
+    if bad.any():
+        where = bad.nonzero()[0].tolist()
+        low, high = float(x.min()), float(x.max())
+        raise SupportError(
+            f"{name} needs values in {family.support}; found {float(x[tuple(where)])!r} in row {where[0]} at "
+            f"position {where[1:]} ({int(bad.sum())} of {x.numel()} values do not fit; they range from {low:g} to "
+            f"{high:g}). Choose another likelihood, or binarise or rescale the data."
+        )
 
 
 def condition_of(given: Given | None, size: int) -> Tensor:

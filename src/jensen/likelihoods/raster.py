@@ -10,9 +10,9 @@ import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution, constraints
 
-from ..conditional import LowPrecision
+from ..conditional import LowPrecision, check_events
 from ..distributions import Raster as RasterDistribution
-from ..errors import CompositionError, OptionError, ShapeError, SupportError
+from ..errors import CompositionError, OptionError, ShapeError
 from ..families import Family, Measure
 from ..roles import Given
 from ..spec import declared
@@ -160,15 +160,7 @@ class Raster(LowPrecision):
             ShapeError: If their shape differs.
             SupportError: If a value lies outside the support.
         """
-        if tuple(x.shape[1:]) != self.event_shape:
-            raise ShapeError(f"expected images of shape {self.event_shape}; got rows of shape {tuple(x.shape[1:])}.")
-        bad = ~(self.support.check(x) & x.isfinite())
-        if bad.any():
-            where = bad.nonzero()[0].tolist()
-            raise SupportError(
-                f"{type(self.family).__name__} needs values in {self.support}; found {float(x[tuple(where)])!r} in row "
-                f"{where[0]} at position {where[1:]}. Choose another likelihood, or binarise or rescale the data."
-            )
+        check_events(self.family, x)
 
     @torch.no_grad()
     def start_at_marginal(self, x: Tensor) -> bool:
