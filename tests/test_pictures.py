@@ -60,7 +60,9 @@ def test_narrow_and_wide_limits(tmp_path, limits):
     ],
 )
 def test_curves_of_any_length(tmp_path, count, kl, expected):
-    lines = [{"step": i + 1, "bound": -100.0 + i, "valid": {"elbo": -101.0 + i, "kl": kl and kl + i}} for i in range(count)]
+    lines = [
+        {"step": i + 1, "bound": -100.0 + i, "valid": {"elbo": -101.0 + i, "kl": kl and kl + i}} for i in range(count)
+    ]
     pictures.curves(tmp_path / "c.png", lines, max(count, 1), "curves")
     drawn = {colour: share_of_columns(tmp_path / "c.png", rgb) for colour, rgb in TABLEAU.items()}
     assert [name for name, share in drawn.items() if share > 0.2] == expected
