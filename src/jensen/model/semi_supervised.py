@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from ..conditional import Conditional, Conditioned, distribution_at
-from ..distributions import OneHotCategorical
+from ..distributions import OneHotCategorical, code_of
 from ..errors import DataError, OptionError, ShapeError
 from ..families import OneHotCategorical as OneHotFamily
 from ..roles import Draw, Evidence, Given, Group, Prior
@@ -207,9 +207,9 @@ class SemiSupervised(nn.Module):
         return (labels[:, None] == classes).to(like.dtype)
 
     def embed(self, x: Tensor, given: Given | None = None) -> Tensor:
-        """The most probable class as one-hot, and beside it the mean of q(z|x, y) for that class, shape (B, C + Z)."""
+        """The most probable class as one-hot, and beside it the code of q(z|x, y) for that class, shape (B, C + Z)."""
         y = torch.nn.functional.one_hot(self._log_class(x).argmax(-1), self.classes).to(x.dtype)
-        return torch.cat([y, self.encoder(x, Given(condition=y)).mean], -1)
+        return torch.cat([y, code_of(self.encoder(x, Given(condition=y)))], -1)
 
     def classify(self, x: Tensor) -> Tensor:
         """The probabilities q(y|x) of each class, shape (B, C)."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from ..distributions import EqualMixture, Joint
+from ..distributions import EqualMixture, Joint, code_of
 from ..errors import OptionError
 from ..noise import seeded, shared_noise
 from ..roles import Draw, Evidence, Given, Group, Likelihood, Posterior, Prior, Shared
@@ -178,8 +178,8 @@ class SharedVAE(nn.Module):
         return torch.cat(sampled)
 
     def embed(self, x: Tensor, given: Given | None = None) -> Tensor:
-        r"""The posterior mean of each example at the mean of q(g), shape (B, \*Z)."""
-        return self.posterior(x, given).mean
+        r"""The code of each example at the mean of q(g), shape (B, \*Z)."""
+        return code_of(self.posterior(x, given))
 
 
 def _groups(z: Tensor, prior: Distribution, posterior: Distribution, *, apart: bool) -> tuple[Group, ...]:

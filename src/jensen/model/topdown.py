@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from ..conditional import LowPrecision
+from ..distributions import code_of
 from ..errors import OptionError, ShapeError
 from ..roles import Draw, Evidence, Given, Group, Likelihood
 from ..spec import declared
@@ -196,15 +197,15 @@ class TopDown(LowPrecision):
         return found
 
     def embed(self, x: Tensor, given: Given | None = None) -> Tensor:
-        """The posterior means of all groups, each given those above it, flattened, shape (B, Z)."""
-        means: list[Tensor] = []
+        """The codes of all groups, each given those above it, flattened, shape (B, Z)."""
+        codes: list[Tensor] = []
 
         def middle(_: Distribution, posterior: Distribution) -> Tensor:
-            means.append(posterior.mean.flatten(1))
-            return posterior.mean
+            codes.append(code_of(posterior).flatten(1))
+            return code_of(posterior)
 
         self._inferred(x, given, middle)
-        return torch.cat(means, 1)
+        return torch.cat(codes, 1)
 
     def _inferred(self, x: Tensor, given: Given | None, choose: Callable[[Distribution, Distribution], Tensor]) -> Any:
         """Goes down with z chosen from prior and posterior of each group; the last state."""
