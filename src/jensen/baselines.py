@@ -223,15 +223,16 @@ class _Components:
             pca = PCA(n_components=width, svd_solver="auto", random_state=0).fit(train.numpy())
         self.mean = torch.from_numpy(pca.mean_)
         self.components = torch.from_numpy(pca.components_)
-        self.variance = torch.from_numpy(pca.explained_variance_).clamp(min=1e-8)
-        self.total = float(train.var(0).sum())
-        self.rank = min(train.shape)
+        # Of highest likelihood are the variances that divide by the number of rows, not by one less.
+        share = (len(train) - 1) / len(train)
+        self.variance = (torch.from_numpy(pca.explained_variance_) * share).clamp(min=1e-8)
+        self.total = float(train.var(0, correction=0).sum())
 
     def log_prob(self, x: Tensor, width: int | None = None) -> Tensor:
         size = x.shape[1]
         width = len(self.components) if width is None else width
         variance, components = self.variance[:width], self.components[:width]
-        noise = max((self.total - float(variance.sum())) / (self.rank - width), 1e-8)
+        noise = max((self.total - float(variance.sum())) / (size - width), 1e-8)
         centred = x - self.mean
         inside = centred @ components.T
         outside = F.relu(centred.square().sum(1) - inside.square().sum(1))
