@@ -119,6 +119,23 @@ def test_codes_that_tell_nothing_are_a_collapse_even_where_the_decoder_would_lis
     assert found.verdict == "total collapse"
 
 
+@pytest.mark.parametrize("n", [30, 50])
+def test_a_decoder_that_uses_z_is_never_said_to_ignore_it_for_want_of_rows(n):
+    source = testing.LinearGaussian(torch.ones(1, 1), noise=1.0)
+    for seed in range(25):
+        assert latent_use(source.model, rows(source, n, seed), seed=seed).verdict == "none"
+
+
+def test_codes_of_other_rows_are_told_by_what_the_prior_explains():
+    class Rolled(Changed):
+        def forward(self, x, given=None):
+            return super().forward(x.roll(1, 0))
+
+    source = oracle()
+    model = VAE(source.model.prior, source.model.likelihood, Rolled(source.model.posterior))
+    assert all(latent_use(model, rows(source, 100, seed)).verdict == "decoder ignores z" for seed in range(5))
+
+
 def test_one_row_is_refused():
     with pytest.raises(DataError, match="at least 2"):
         latent_use(oracle().model, rows(oracle(), 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -41,9 +42,9 @@ class LatentUse:
         active_interval: The 95% bootstrap interval of that number, over rows.
         other_rows: What the log-likelihood loses when the z of a row is exchanged for that of another row.
         from_prior: What it loses when z is drawn from the prior instead.
-        verdict: ``total collapse``: neither q nor the decoder uses z; ``decoder ignores z``: q has a KL, but a row's
-            own z is of no more use to the decoder than that of another; ``spare latents``: some latents are inactive;
-            or ``none``.
+        verdict: ``total collapse``: neither q nor the decoder uses z; ``decoder ignores z``: q has a KL, but the
+            decoder does not use z, or a row's own z explains it no better than that of another and worse than draws
+            of the prior do; ``spare latents``: some latents are inactive; or ``none``.
     """
 
     kl: Measured
@@ -109,7 +110,7 @@ def latent_use(model: Any, x: Tensor, *, k: int = 8, seed: int = 0) -> LatentUse
     kl = mean_of((draws.log_posterior - draws.log_prior).mean(0) if exact is None else exact)
     variance = means.var(0, correction=0)
     active = int((variance > ACTIVE).sum())
-    other, prior = _losses(model, x, draws, seed)
+    other, prior, excess = _losses(model, x, draws, seed)
     return LatentUse(
         kl=kl,
         kl_per_latent=torch.cat(known).mean(0) if len(known) == len(each) else None,
@@ -118,11 +119,12 @@ def latent_use(model: Any, x: Tensor, *, k: int = 8, seed: int = 0) -> LatentUse
         active_interval=_bootstrap(means, seed),
         other_rows=other,
         from_prior=prior,
-        verdict=_verdict(kl, other, active, means),
+        verdict=_verdict(kl, other, excess, active, means),
     )
 
 
-def _losses(model: Any, x: Tensor, draws: Draws, seed: int) -> tuple[Measured, Measured]:
+def _losses(model: Any, x: Tensor, draws: Draws, seed: int) -> tuple[Measured, Measured, Measured]:
+    """What z of other rows and of the prior cost, and what own z gain over the log of the prior's mean likelihood."""
     own = decoded_log_likelihood(model, x, draws.z).mean(0)
     generator = torch.Generator().manual_seed(mix(seed, "other rows"))
     order = torch.randperm(len(x), generator=generator)
@@ -132,8 +134,9 @@ def _losses(model: Any, x: Tensor, draws: Draws, seed: int) -> tuple[Measured, M
     other = decoded_log_likelihood(model, x, draws.z[:, source]).mean(0)
     with evaluation_mode(model), seeded(seed, "prior"):
         drawn = model.prior().sample(torch.Size(draws.z.shape[:2])).cpu().clone()
-    prior = decoded_log_likelihood(model, x, drawn).mean(0)
-    return mean_of(own - other), mean_of(own - prior)
+    prior = decoded_log_likelihood(model, x, drawn)
+    log_mean = prior.logsumexp(0) - math.log(len(prior))
+    return mean_of(own - other), mean_of(own - prior.mean(0)), mean_of(own - log_mean)
 
 
 def decoded_log_likelihood(model: Any, x: Tensor, z: Tensor) -> Tensor:
@@ -167,12 +170,13 @@ def _bootstrap(means: Tensor, seed: int) -> tuple[int, int]:
     return low, high
 
 
-def _verdict(kl: Measured, use: Measured, active: int, mean: Tensor) -> Verdict:
+def _verdict(kl: Measured, use: Measured, excess: Measured, active: int, mean: Tensor) -> Verdict:
     rows, latents = mean.shape
     unused = use.value + SURE * use.se < LEAST_USE
-    # A KL that is there and a gain from a row's own z that is not: the codes may belong to other rows.
-    unproven = rows >= _ENOUGH_ROWS and use.beyond(0) <= SURE
-    if kl.beyond(LEAST_USE) > SURE and (unused or unproven):
+    # A row's own z is expected to exceed the log-mean by the KL where q is exact. Below it, and of no more use than the
+    # z of another row, codes belong to other rows.
+    foreign = rows >= _ENOUGH_ROWS and use.beyond(0) <= SURE and excess.beyond(0) < -SURE
+    if kl.beyond(LEAST_USE) > SURE and (unused or foreign):
         return "decoder ignores z"
     # What codes tell of rows is at most the KL.
     silent = active == 0 and kl.value + SURE * kl.se < LEAST_USE and use.beyond(0) <= SURE
