@@ -141,3 +141,13 @@ def test_data_without_labels_cannot_be_classified(tmp_path):
     run = jensen.fit(rows, model="autoencoder", out=tmp_path / "run", steps=3, hidden=[4])
     with pytest.raises(JensenError, match="has no labels"):
         jensen.run.classify.classify_run(run.path, rows)
+
+
+def test_features_of_a_grid_are_means_over_its_places():
+    schema = jensen.data.Schema(name="im", event_shape=(16, 16), dtype="uint8", kind="binary", levels=2)
+    model = jensen.zoo.build("vq-vae", schema, rows=200, width=8, code_size=4).model
+    x = torch.rand(3, 16, 16)
+    grid = model.posterior.net(x)
+    assert grid.shape == (3, 4, 4, 4)
+    found = encoder_classifier(model, 2).features(x)
+    torch.testing.assert_close(found, grid.mean((1, 2)))

@@ -12,7 +12,7 @@ from torch import nn
 
 import jensen
 from jensen import VAE, Conditional, data, families, nets, objectives, priors, schedules, train
-from jensen.errors import DataError, DeadTermError, NonFiniteError
+from jensen.errors import DataError, DeadTermError, NonFiniteError, OptionError
 from jensen.roles import Estimate
 from jensen.train.average import WeightAverage
 from jensen.train.guards import LiveTerms, StepGuard
@@ -252,3 +252,30 @@ def test_a_term_that_shows_itself_now_and_then_is_seen():
             value = model.weight.sum() if number == 71 else torch.zeros(())
             live.watch(Estimate(value, None, {"kl": value[None]}), model, number)
     assert live.terms == {"kl"} and not live.missing
+
+
+@pytest.mark.parametrize("clip", [0.3, 1.0, 1.5, 5.0])
+def test_gradients_of_usual_length_do_not_become_ever_shorter(clip):
+    guard, loss = StepGuard(clip, torch.device("cpu")), torch.tensor(1.0)
+    norms = 100 + 20 * torch.rand(3000, generator=torch.Generator().manual_seed(0))
+    left = [float(norm / guard.judge(loss, norm)[1]) for norm in norms]
+    assert 100 < float(guard.length) < 120
+    assert left[-1] == pytest.approx(min(1.0, clip) * 110, rel=0.1)
+
+
+def test_patience_counts_without_keeping_weights_and_needs_validation_rows():
+    x = coins()
+    options = {"batch_size": 16, "learning_rate": 0.05, "decay": False, "patience": 3, "select": False}
+    history = train.fit(vae(), objectives.ELBO(), x, steps=2000, valid=x[:16], validate_every=5, **options)
+    assert history.finished and history.step < 2000 and history.best_bound is None
+    with pytest.raises(OptionError, match="validation rows"):
+        train.fit(vae(), objectives.ELBO(), x, steps=20, **options)
+
+
+def test_a_training_that_goes_on_looks_at_the_same_steps():
+    model, kept = vae(), LiveTerms(1, 200)
+    kept.watch(objectives.ELBO()(model, coins()), model, 0)
+    after = LiveTerms(1, 200)
+    after.restore(kept.state())
+    looks = [[terms.due(number) for number in range(1, 200)] for terms in (kept, after, LiveTerms(1, 200))]
+    assert looks[0] == looks[1] != looks[2]

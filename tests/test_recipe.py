@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from jensen import Conditional, families, nets
+from jensen import Conditional, families, nets, recipe
 from jensen.data.schema import infer
 from jensen.errors import OptionError
 from jensen.initialise import start_at_marginal
@@ -197,3 +197,34 @@ def test_networks_without_a_last_bias_are_left_alone():
     bare = Conditional(torch.nn.Linear(2, 6, bias=False), families.Bernoulli(6))
     assert not start_at_marginal(bare, torch.ones(3, 6))
     assert not start_at_marginal(torch.nn.Linear(2, 6), torch.ones(3, 6))
+
+
+def test_a_budget_runs_what_it_measured(monkeypatch):
+    """Long trainings are compiled: the length that fits decides it, and the pace is that of such a step."""
+    monkeypatch.setattr(recipe, "can_compile", lambda device: True)
+    measured = []
+
+    def timed(plan):
+        measured.append(plan.training.compiled)
+        return Pace(step=0.008 if plan.training.compiled else 0.016, validation=0.0)
+
+    wide = parse_options({"time_budget": 30.0, "hidden": [2000, 2000], "precision": "fp32"})
+    plan = choose(COINS, 60_000, wide, timed=timed)
+    assert measured == [True, False]
+    assert not plan.training.compiled and plan.training.steps == pytest.approx(30 / 0.016, rel=0.1)
+
+
+def test_a_warm_up_may_be_longer_than_a_usual_training():
+    options = parse_options({"time_budget": 600.0, "kl_warmup": 50_000, "hidden": [8]})
+    plan = choose(COINS, 1000, options, timed=lambda plan: Pace(step=0.001, validation=0.0))
+    assert plan.training.steps > 50_000 == plan.objective.beta.steps
+    with pytest.raises(OptionError, match="must be below"):
+        choose(COINS, 1000, options, timed=lambda plan: Pace(step=0.1, validation=0.0))
+
+
+@pytest.mark.parametrize("name", ["hyperspherical-vae", "beta-tcvae"])
+def test_models_that_need_two_latents_have_them(name):
+    pair = schema(np.random.default_rng(0).normal(size=(50, 2)))
+    assert choose(pair, 200, parse_options({"model": name})).model.latent_size == 2
+    with pytest.raises(OptionError, match="at least 2 latents; got --latents 1"):
+        choose(pair, 200, parse_options({"model": name, "latents": 1}))

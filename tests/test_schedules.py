@@ -101,3 +101,11 @@ def test_a_cyclical_schedule_repeats_and_rests_at_its_end():
 def test_bad_ramps_are_refused(build):
     with pytest.raises(OptionError, match="got"):
         build()
+
+
+@pytest.mark.parametrize("cycles", [3, 6, 7, 49])
+def test_cycles_begin_exactly_at_their_step(cycles):
+    for steps in range(cycles, 120):
+        waves = schedules.Cyclical(0.0, 1.0, steps=steps, cycles=cycles)
+        begins = [step for step in range(steps) if step * cycles % steps == 0]
+        assert all(waves(step) == 0.0 for step in begins)

@@ -256,7 +256,8 @@ def test_a_step_that_is_not_taken_and_a_model_in_evaluation_change_nothing():
 def test_vectors_nobody_uses_start_again_at_rows_of_the_batch():
     codebook = book(torch.eye(4, 3) * 10, decay=0.9, revive=0.1)
     codebook.steps.fill_(1000)
-    codebook.counts.copy_(torch.tensor([10.0, 10.0, 10.0, 0.01]))
+    for counts in (codebook.counts, codebook.chosen):
+        counts.copy_(torch.tensor([10.0, 10.0, 10.0, 0.01]))
     codebook.sums.copy_(codebook.vectors * codebook.counts[:, None])
     x = 10 * torch.eye(3).repeat(5, 1) + 0.01 * torch.randn(15, 3, generator=torch.Generator().manual_seed(0))
     codebook.watch(x, codebook.nearest(x))
@@ -264,7 +265,7 @@ def test_vectors_nobody_uses_start_again_at_rows_of_the_batch():
         codebook.after_step(GOOD)
     assert (codebook.vectors[3] - x).abs().sum(1).min() < 1e-3
     assert codebook.counts[3] == pytest.approx(float(codebook.counts[:3].sum() + 0.9 * 0.01) / 4, rel=1e-4)
-    assert codebook.usage()["codes_used"] == 4
+    assert codebook.usage()["codes_used"] == 3  # it was chosen by no row yet
 
 
 @pytest.mark.parametrize("count", [3, 200])
@@ -391,3 +392,15 @@ def test_a_check_leaves_out_what_needs_a_posterior_that_spreads():
     assert {"annealed", "bracket", "gaps", "gradients", "scale"} <= set(page.skipped)
     assert all("one code" in page.skipped[name] for name in ("annealed", "scale"))
     assert page.surgery is not None
+
+
+def test_the_codes_in_use_are_those_that_rows_choose():
+    """Vectors that nobody takes are no codes in use, however often they start again."""
+    with seeded(0):
+        codebook = nets.Codebook(16, SIZE)
+        for _ in range(600):
+            x = torch.eye(SIZE)[torch.arange(64) % 2] + 1e-3 * torch.randn(64, 1)
+            codebook.watch(x, torch.arange(64) % 2)
+            codebook.after_step(GOOD)
+    found = codebook.usage()
+    assert found["codes_used"] == 2 and found["code_perplexity"] == pytest.approx(2, abs=0.1)

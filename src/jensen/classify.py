@@ -33,17 +33,16 @@ _RATE, _DECAY, _BATCH = 1e-3, 1e-3, 128
 class _Top(nn.Module):
     """The features of an encoder, or of the highest group of a ladder, averaged over places."""
 
-    def __init__(self, encoder: nn.Module, width: int) -> None:
+    def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
-        self.encoder, self.width = encoder, width
+        self.encoder = encoder
 
     def forward(self, x: Tensor) -> Tensor:
         found = self.encoder(x)
-        top: Tensor = found if isinstance(found, Tensor) else found[0]
-        if top.ndim == 2:
-            return top
-        # A grid of codes has its features last.
-        return top.flatten(2).mean(2) if top.shape[1] == self.width else top.flatten(1, -2).mean(1)
+        if isinstance(found, Tensor):  # a vector, or a grid of codes, whose values come last
+            return found if found.ndim == 2 else found.flatten(1, -2).mean(1)
+        top: Tensor = found[0]  # of a ladder, whose maps come first
+        return top if top.ndim == 2 else top.flatten(2).mean(2)
 
 
 class EncoderClassifier(nn.Module):
@@ -99,7 +98,7 @@ def encoder_classifier(model: Any, n_classes: int) -> EncoderClassifier:
         width = net[-1].in_features
     else:
         width = _width(net)
-        features = _Top(net, width)
+        features = _Top(net)
     parameter = next(net.parameters())
     return EncoderClassifier(features, width, n_classes).to(parameter.device, parameter.dtype)
 

@@ -104,13 +104,13 @@ def choose(
     device = find_device(options.device)
     _check_lengths(options)
 
-    def plan(steps: int, reason: str) -> Plan:
+    def plan(steps: int, reason: str, *, compiled: bool | None = None) -> Plan:
         made = [*context.choices]
         objective, text = built.objective(steps)
         _check_batches(count, options, objective)
         made.append(Choice("objective", text, "what is optimised", "--model"))
         compiles = built.compiles and getattr(objective, "compiles", False)
-        computing = _computing(built, device, steps, options, made, compiles=compiles)
+        computing = _computing(built, device, steps, options, made, compiles=compiles, compiled=compiled)
         training = _training(count, steps, reason, built, options, computing, made)
         every = options.checkpoint_every or _every(training)
         sampled = evidence_of(built.model) in _SAMPLED
@@ -123,9 +123,23 @@ def choose(
         return plan(*_length(count, options, built.epochs))
     if timed is None:
         raise OptionError("a time budget needs data to measure the pace on.")
-    pace = timed(plan(_length(count, options, built.epochs)[0], ""))
-    steps = pace.steps(options.time_budget, lambda steps: _validate_every(steps, count, options))
-    return plan(steps, f"what fits into {options.time_budget:g} s at {1000 * pace.step:.3g} ms per step")
+    # A warm-up that is longer than the usual training may still be shorter than this one.
+    usual = max(_length(count, options, built.epochs)[0], (getattr(options, "kl_warmup", None) or 0) + 1)
+    pace, steps, compiled = _paced(plan(usual, ""), timed, options.time_budget, count, options)
+    first = plan(steps, "")
+    if first.training.compiled != compiled:
+        pace, steps, compiled = _paced(first, timed, options.time_budget, count, options)
+    reason = f"what fits into {options.time_budget:g} s at {1000 * pace.step:.3g} ms per step"
+    return plan(steps, reason, compiled=compiled)
+
+
+def _paced(
+    plan: Plan, timed: Callable[[Plan], Pace], budget: float, count: int, options: FitOptions
+) -> tuple[Pace, int, bool]:
+    """The pace of a plan, the steps that fit into the time at that pace, and whether they were compiled."""
+    pace = timed(plan)
+    steps = pace.steps(budget, lambda steps: _validate_every(steps, count, options))
+    return pace, steps, plan.training.compiled
 
 
 def _own_model(model: Any, context: Context) -> Built:
@@ -138,15 +152,26 @@ def _own_model(model: Any, context: Context) -> Built:
 
 
 def _computing(
-    built: Built, device: torch.device, steps: int, options: FitOptions, choices: list[Choice], *, compiles: bool
+    built: Built,
+    device: torch.device,
+    steps: int,
+    options: FitOptions,
+    choices: list[Choice],
+    *,
+    compiles: bool,
+    compiled: bool | None,
 ) -> dict[str, Any]:
-    """Precision and compilation, from the device, the size of the model and the length of the training."""
+    """Precision and compilation, from the device, the size of the model and the length of the training.
+
+    Whether it is compiled may be known already.
+    """
     large = parameters_of(built.model) >= _BF16_FROM if built.large is None else built.large
     precision = options.precision
     if precision == "auto":
         precision = "bf16" if large and fast_bf16(device) else "fp32"
     long = steps >= _COMPILE_FROM and compiles and (large or device.type == "cuda")
-    compiled = options.compile == "on" or (options.compile == "auto" and long and can_compile(device))
+    if compiled is None:
+        compiled = options.compile == "on" or (options.compile == "auto" and long and can_compile(device))
     if compiled and not can_compile(device):
         raise OptionError("--compile on needs a C++ compiler (or triton on a GPU) that works. Use --compile off.")
     text = f"{describe_device(device)}, networks in {precision}" + (", compiled" if compiled else "")

@@ -172,8 +172,7 @@ class Cyclical:
     def __call__(self, step: int) -> float:
         if step >= self.steps:
             return self.end
-        length = self.steps / self.cycles
-        position = (step % length) / length
+        position = (step * self.cycles % self.steps) / self.steps  # of whole numbers, so that cycles begin exactly
         return self.start + (self.end - self.start) * min(1.0, position / self.rising)
 
 

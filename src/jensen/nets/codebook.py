@@ -52,6 +52,7 @@ class Codebook(nn.Module):
 
     vectors: Tensor
     counts: Tensor
+    chosen: Tensor
     sums: Tensor
     steps: Tensor
 
@@ -64,6 +65,7 @@ class Codebook(nn.Module):
         self.codes, self.size, self.decay, self.revive = codes, size, float(decay), float(revive)
         self.register_buffer("vectors", torch.randn(codes, size) / size**0.5)
         self.register_buffer("counts", torch.ones(codes))
+        self.register_buffer("chosen", torch.ones(codes))  # as counts, but a vector that starts again counts nothing
         self.register_buffer("sums", self.vectors.clone())
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self._seen: tuple[Tensor, Tensor] | None = None
@@ -86,8 +88,8 @@ class Codebook(nn.Module):
         self._seen = x.detach().reshape(-1, self.size), index.reshape(-1)
 
     def usage(self) -> dict[str, float]:
-        """The perplexity of the codes, and how many of them are in use, from their moving averages."""
-        share = self.counts.double() / self.counts.sum().double()
+        """The perplexity of the codes that encoders chose, and how many are in use, from their moving averages."""
+        share = self.chosen.double() / self.chosen.sum().double()
         entropy = -torch.special.xlogy(share, share).sum()
         used = int((share > 0.05 / self.codes).sum())
         return {"code_perplexity": float(entropy.exp()), "codes_used": float(used)}
@@ -107,6 +109,7 @@ class Codebook(nn.Module):
         pace = 1 - min(self.decay, (1 + t) / (10 + t))
         counts, sums = self._assigned(x, index)
         self.counts.lerp_(counts, pace)
+        self.chosen.lerp_(counts, pace)
         self.sums.lerp_(sums, pace)
         self._revive(x)
         self._average()
@@ -141,6 +144,7 @@ class Codebook(nn.Module):
             means = sums / counts.clamp(min=1)[:, None]
             self.vectors.copy_(torch.where(counts[:, None] > 0, means, self._some(x)))
         counts, sums = self._assigned(x, self.nearest(x))
+        self.chosen.copy_(counts)
         empty = counts == 0
         # A vector that nothing belongs to gets the weight of one row, and is given up if that stays so.
         self.counts.copy_(torch.where(empty, 1.0, counts))

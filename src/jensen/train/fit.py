@@ -155,6 +155,8 @@ def _check(model: Any, rows: Rows, valid: Tensor | None, valid_given: Given | No
                 check_values(model, rows.batch(torch.arange(start, min(start + _CHECKED, len(rows))))[0])
             except DataError as error:
                 raise type(error)(f"counting from training row {start}: {error}") from error
+    if valid is None and options.patience is not None:
+        raise OptionError(f"patience={options.patience} waits for a bound on validation rows; pass them as valid=.")
     if valid is not None:
         check_data(model, valid, valid_given)
         if tuple(valid.shape[1:]) != tuple(first.shape[1:]):

@@ -18,6 +18,7 @@ _LOOKS = 128
 _LATE = 64
 _IN_A_ROW = 10
 _MEMORY = 0.02
+_USUAL = 2.0
 _WORSE = 10.0
 _ENCODERS = ("posterior.", "encoder.")
 
@@ -98,12 +99,17 @@ class LiveTerms:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        return {"terms": sorted(self.terms), "parameters": sorted(self.parameters), "decoded": self.decoded}
+        return {
+            "terms": sorted(self.terms),
+            "parameters": sorted(self.parameters),
+            "decoded": self.decoded,
+            "missing": self.missing,
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes back to what a checkpoint kept."""
         self.terms, self.parameters = set(state["terms"]), set(state["parameters"])
-        self.decoded = state["decoded"]
+        self.decoded, self.missing = state["decoded"], bool(state.get("missing", True))
 
 
 def _reached(term: Tensor, named: Mapping[str, nn.Parameter]) -> set[str]:
@@ -142,8 +148,10 @@ class StepGuard:
         skipped, in_a_row, most, taken = self.counts.unbind()
         ceiling = torch.where(self.length > 0, self.length * self.clip, norm) if self.clip else norm
         shortened = torch.minimum(norm, ceiling)
+        # One explosion must not become usual, but what is shortened to less than usual must not become shorter still.
+        usual = torch.where(self.length > 0, torch.minimum(norm, self.length * max(self.clip, _USUAL)), norm)
         pace = torch.clamp(1 / (taken + 1), min=_MEMORY)
-        self.length = torch.where(good, self.length + pace * (shortened - self.length), self.length)
+        self.length = torch.where(good, self.length + pace * (usual - self.length), self.length)
         bad = (~good).float()
         in_a_row = (in_a_row + bad) * bad
         self.counts = torch.stack([skipped + bad, in_a_row, torch.maximum(most, in_a_row), taken + 1 - bad])

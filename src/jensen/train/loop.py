@@ -58,7 +58,7 @@ class Loop:
         self.rate = _rate(options)
         self.stepper = Stepper(model, objective, self.rows, options, self.device, profile)
         self.average = WeightAverage(model, options.average)
-        self.selection = Selection(options.patience)
+        self.selection = Selection(options.patience, keep=options.select)
         self.live = LiveTerms(objective.period, options.steps, decodes=getattr(objective, "decodes", True))
         self.sums = Sums()
         self.recent: Tensor | None = None
@@ -156,7 +156,7 @@ class Loop:
 
     def _retreat(self, reason: str) -> None:
         """Goes back to the weights of the last validation, and forgets what the optimiser and the average held."""
-        self.fallback.retreat(reason, self.rate(self.step))
+        self.fallback.retreat(reason, self.rate(self.step - 1))
         self.average.restart()
         self.stepper.adam.restart()
         self.stepper.guard.forgive()
@@ -205,7 +205,7 @@ class Loop:
             return None
         mean, line = validation.summary(scores, self.rows.log_jacobian)
         eligible = self.step >= self.objective.period or self.step == self.options.steps
-        if self.options.select and eligible:
+        if eligible:
             self.selection.consider(self.model, self.step, mean)
         return line
 

@@ -28,5 +28,5 @@ def build(context: Context) -> Built:
         found = objectives.BetaTCVAE(rows, options.beta, alpha=options.alpha, gamma=options.gamma)
         return found, f"ELBO in three parts, total correlation times β={options.beta:g}"
 
-    pair = coders(context, diagonal)
+    pair = coders(context, diagonal, least=2)
     return Built(VAE(prior_of(context, pair.latents, pair.posterior), pair.likelihood, pair.posterior), objective)

@@ -21,7 +21,7 @@ def build(context: Context) -> Built:
         Davidson et al. (2018), Hyperspherical variational auto-encoders. De Cao, Aziz (2020), The power spherical
         distribution.
     """
-    pair = coders(context, _spherical)
+    pair = coders(context, _spherical, least=2)
     context.chose("prior", f"uniform on the unit sphere in {pair.latents} dimensions", "of this model", "--latents")
     return Built(
         VAE(priors.UniformSphere(pair.latents), pair.likelihood, pair.posterior), elbo(context, factorises=False)

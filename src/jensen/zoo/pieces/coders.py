@@ -24,10 +24,15 @@ class Coders:
     latents: int
 
 
-def coders(context: Context, posterior: Callable[[Context, Networks, int], Any] = posterior_of) -> Coders:
-    """Encoder and decoder for the data; ``posterior`` makes the former from networks and the number of latents."""
+def coders(
+    context: Context, posterior: Callable[[Context, Networks, int], Any] = posterior_of, *, least: int = 1
+) -> Coders:
+    """Encoder and decoder for the data; ``posterior`` makes the former from networks and the number of latents.
+
+    The model needs at least ``least`` of these.
+    """
     family = likelihood_family(context)
-    latents = latent_count(context)
+    latents = latent_count(context, least)
     networks = networks_for(context, latents)
     encoder = posterior(context, networks, latents)
     return Coders(Conditional(networks.decoder_for(latents, family), family), encoder, latents)

@@ -25,14 +25,20 @@ _PSEUDO_INPUTS = 100
 _RANK = 5
 
 
-def latent_count(context: Context) -> int:
-    """The number of latents that suits the rows, or the one that was asked for."""
+def latent_count(context: Context, least: int = 1) -> int:
+    """The number of latents that suits the rows, or the one that was asked for; a model may need more than one.
+
+    Raises:
+        OptionError: If fewer were asked for than the model needs.
+    """
     schema, rows = context.schema, context.rows
     if context.options.latents is not None:
         latents, reason = int(context.options.latents), "asked for"
     else:
-        latents = max(1, min(40, math.ceil(schema.size / 2), math.ceil(math.sqrt(rows) / 3) + 4))
+        latents = max(least, min(40, math.ceil(schema.size / 2), math.ceil(math.sqrt(rows) / 3) + 4))
         reason = f"{schema.size} values in a row, {rows} training rows; unused latents do no harm"
+    if latents < least:
+        raise OptionError(f"--model {context.options.model} needs at least {least} latents; got --latents {latents}.")
     context.chose("latents", f"{latents} latent{'s' * (latents > 1)}", reason, "--latents")
     return latents
 
