@@ -181,6 +181,14 @@ def test_labels_that_are_permuted_against_the_rows_are_named(trained, digits):
     assert topics(page) == {"labels"} and "permuted" in page.faults[0].meaning
 
 
+def test_labels_too_one_sided_to_tell_are_no_fault():
+    x, labels = table(300), torch.zeros(300, dtype=torch.long)
+    labels[100:110] = labels[0] = 1
+    found = {"labels": labels[:100], "train": x[100:], "train_labels": labels[100:]}
+    page = jensen.check(linear().model, x[:100], parts=("labels",), **found)
+    assert page.faults == [] and any("do not say: 99%" in note.found for note in page.findings)
+
+
 def test_codes_that_belong_to_other_rows_are_named(trained, digits):
     rows, labels = digits
     found = {"labels": labels["test"], "train": rows["train"], "train_labels": labels["train"]}

@@ -32,6 +32,32 @@ def test_neighbours_see_what_a_line_does_not():
     assert found.best == found.neighbours
 
 
+def test_a_rare_label_is_told_from_permuted_ones_though_it_is_never_the_likeliest():
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.randn(2000, 2, generator=generator)
+    labels = ((codes[:, 0] > 0.84) & (torch.rand(2000, generator=generator) < 0.4)).long()
+    found = probe_labels(codes[:1000], labels[:1000], codes[1000:], labels[1000:])
+    assert found.best.value < found.chance + 0.01 and found.above_chance() and found.p_value >= 0.001
+
+
+def test_permuted_labels_are_told_at_their_level():
+    codes, labels = blobs(200)
+    labels, p_values = (labels == 0).long(), []
+    for seed in range(60):
+        mixed = labels[torch.randperm(200, generator=torch.Generator().manual_seed(seed))]
+        p_values.append(probe_labels(codes[:100], mixed[:100], codes[100:], mixed[100:]).p_value)
+    assert sum(p < 0.1 for p in p_values) <= 12 and min(p_values) > 0.001
+
+
+def test_one_label_among_held_out_rows_proves_nothing():
+    codes = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
+    for rare, least in ((0, 1.0), (1, 2 / 100), (2, 2 / 4950)):
+        labels = torch.zeros(200, dtype=torch.long)
+        labels[:20] = labels[100 : 100 + rare] = 1
+        found = probe_labels(codes[:100], labels[:100], codes[100:], labels[100:])
+        assert found.least_p_value == pytest.approx(least) and found.can_tell() == (rare == 2)
+
+
 def test_units_do_not_matter_and_bad_labels_are_refused():
     codes, labels = blobs()
     plain, scaled = (probe_labels(c[:200], labels[:200], c[200:], labels[200:]) for c in (codes, codes * 1e4 + 3))

@@ -16,6 +16,7 @@ from .measured import Measured
 __all__ = ["LabelProbe", "probe_labels"]
 
 _NEIGHBOURS = 10
+_PERMUTATIONS = 1999
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,17 @@ class LabelProbe:
         neighbours: The accuracy of a vote among the nearest rows.
         chance: The share of the most frequent held-out label, the best accuracy of a constant answer.
         rows: The number of held-out rows.
+        p_value: The probability that, with held-out labels permuted, the true ones are given as much probability as
+            they are, by the better of the two classifiers, after Bonferroni.
+        least_p_value: The same for a classifier that is always right.
     """
 
     linear: Measured
     neighbours: Measured
     chance: float
     rows: int
+    p_value: float
+    least_p_value: float
 
     @property
     def best(self) -> Measured:
@@ -40,12 +46,12 @@ class LabelProbe:
         return max(self.linear, self.neighbours, key=lambda number: number.value)
 
     def above_chance(self, level: float = 0.01) -> bool:
-        """Whether either is above a constant answer, by a one-sided test at a level."""
-        from scipy import stats
+        """Whether inputs tell more of labels than of permuted ones, by a test at a level of at least 0.001."""
+        return self.p_value < level
 
-        hits = round(self.best.value * self.rows)
-        # Two probes were tried.
-        return bool(stats.binomtest(hits, self.rows, self.chance, alternative="greater").pvalue < level / 2)
+    def can_tell(self, level: float = 0.01) -> bool:
+        """Whether a classifier that is always right would pass that test; not where nearly all labels are the same."""
+        return self.least_p_value < level
 
     def to_json(self) -> dict[str, Any]:
         """The numbers as plain data."""
@@ -54,13 +60,15 @@ class LabelProbe:
             "neighbours": self.neighbours.to_json(),
             "chance": self.chance,
             "rows": self.rows,
+            "p_value": self.p_value,
         }
 
 
 def probe_labels(codes: Tensor, labels: Tensor, held_codes: Tensor, held_labels: Tensor) -> LabelProbe:
     r"""A linear classifier and a vote of ten neighbours, learnt on some rows and tested on others.
 
-    Inputs are standardised with the statistics of the first rows.
+    Inputs are standardised with the statistics of the first rows. Whether they tell anything of labels is tested by
+    permuting the held-out ones: a rare label may be told and yet never be the likeliest.
 
     References:
         Kingma, Mohamed, Rezende, Welling (2014), Semi-supervised learning with deep generative models. Bengio,
@@ -90,21 +98,36 @@ def probe_labels(codes: Tensor, labels: Tensor, held_codes: Tensor, held_labels:
     mean, deviation = train.mean(0), train.std(0, correction=0)
     deviation = torch.where(deviation > 0, deviation, 1.0)
     first, other = (((part - mean) / deviation).cpu().numpy() for part in (train, held))
-    linear, neighbours = (
-        Measured(hits, math.sqrt(hits * (1 - hits) / len(held)), unit="accuracy")
-        for hits in _accuracies(first, other, labels.cpu().numpy(), held_labels.cpu().numpy())
-    )
+    linear, neighbours, p_value = _read(first, other, labels.cpu(), held_labels.cpu())
     # No answer that knows nothing of a row is right more often than the most frequent held-out label.
-    chance = float(held_labels.unique(return_counts=True)[1].max()) / len(held)
-    return LabelProbe(linear, neighbours, chance, len(held))
+    counts = held_labels.unique(return_counts=True)[1].cpu().double()
+    orders = torch.lgamma(counts.sum() + 1) - torch.lgamma(counts + 1).sum()
+    least = min(1.0, 2 * math.exp(-float(orders)))
+    return LabelProbe(linear, neighbours, float(counts.max()) / len(held), len(held), p_value, least)
 
 
-def _accuracies(train: Any, held: Any, labels: Any, held_labels: Any) -> list[float]:
+def _read(train: Any, held: Any, labels: Tensor, held_labels: Tensor) -> tuple[Measured, Measured, float]:
+    """The accuracy of both classifiers, and the p-value of the better one after Bonferroni."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
 
-    probes = [LogisticRegression(max_iter=500), KNeighborsClassifier(min(_NEIGHBOURS, len(train)))]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # an accuracy is read off either way
-        return [float((probe.fit(train, labels).predict(held) == held_labels).mean()) for probe in probes]
+    accuracies, p_values = [], []
+    for probe in (LogisticRegression(max_iter=500), KNeighborsClassifier(min(_NEIGHBOURS, len(train)))):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # labels are read off either way
+            probe.fit(train, labels.numpy())
+        hits = float((torch.from_numpy(probe.predict(held)) == held_labels).double().mean())
+        accuracies.append(Measured(hits, math.sqrt(hits * (1 - hits) / len(held)), unit="accuracy"))
+        match = held_labels[:, None] == torch.from_numpy(probe.classes_)
+        p_values.append(_permuted(torch.from_numpy(probe.predict_proba(held)).double(), match.double()))
+    return accuracies[0], accuracies[1], min(1.0, 2 * min(p_values))
+
+
+def _permuted(probability: Tensor, match: Tensor) -> float:
+    """How often permuted labels are given as much probability as the true ones; both of shape (M, labels)."""
+    generator = torch.Generator().manual_seed(0)
+    given = float((probability * match).sum())
+    orders = (torch.randperm(len(match), generator=generator) for _ in range(_PERMUTATIONS))
+    as_much = sum(float((probability * match[order]).sum()) >= given - 1e-9 for order in orders)
+    return (1 + as_much) / (1 + _PERMUTATIONS)

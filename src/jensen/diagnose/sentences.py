@@ -9,6 +9,7 @@ from .findings import SURE, Finding
 from .gradients import least_noisy
 from .measured import Measured
 from .page import Page
+from .representation import LabelProbe
 
 __all__ = ["findings"]
 
@@ -254,25 +255,39 @@ def _labels(page: Page) -> list[Finding]:
         return []
     means, rows = probes["means"], probes["rows"]
     if not means.above_chance():
-        aside = rows.above_chance()
-        return [
-            Finding(
-                "fault",
-                "labels",
-                f"Labels cannot be read from codes: {means.best.value:.0%} are right, of a constant answer "
-                f"{means.chance:.0%}"
-                + (f" and the rows themselves {rows.best.value:.0%}." if aside else ", nor from the rows themselves."),
-                "Codes and labels do not belong together: one of them is permuted, or codes lost what labels are about."
-                if aside
-                else "The labels do not belong to these rows: they are permuted.",
-                "Check the order of rows, codes and labels.",
-            )
-        ]
+        return [_unread(means, rows) if means.can_tell() else _one_sided(means)]
     found = (
         f"Labels are read from codes with {means.best.value:.1%} accuracy (samples {probes['samples'].best.value:.1%}, "
         f"the rows themselves {rows.best.value:.1%}, a constant answer {means.chance:.1%})."
     )
-    return [Finding("note", "labels", found, "", "")]
+    rare = means.best.value <= means.chance
+    meaning = "Codes tell how likely a label is, though seldom is a rare one the likeliest." if rare else ""
+    return [Finding("note", "labels", found, meaning, "")]
+
+
+def _unread(means: LabelProbe, rows: LabelProbe) -> Finding:
+    aside = rows.above_chance()
+    return Finding(
+        "fault",
+        "labels",
+        f"Codes tell no more of labels than of permuted ones (p {_below(means.p_value)}): {means.best.value:.0%} are "
+        f"right, of a constant answer {means.chance:.0%}"
+        + (f" and the rows themselves {rows.best.value:.0%}." if aside else "; nor do the rows themselves."),
+        "Codes and labels do not belong together: one of them is permuted, or codes lost what labels are about."
+        if aside
+        else "The labels do not belong to these rows: they are permuted, or about something else.",
+        "Check the order of rows, codes and labels.",
+    )
+
+
+def _one_sided(means: LabelProbe) -> Finding:
+    return Finding(
+        "note",
+        "labels",
+        f"Whether codes tell of labels {means.rows} held-out rows do not say: {means.chance:.0%} have the same label.",
+        "Even a classifier that is always right would prove nothing.",
+        "Take more rows of the other labels.",
+    )
 
 
 def _gradients(page: Page) -> list[Finding]:
