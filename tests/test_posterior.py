@@ -114,6 +114,24 @@ def test_what_no_normal_resembles_is_left_to_hamiltonian_monte_carlo():
     assert "Hamiltonian" in found.sentences[0] and "R-hat" in found.sentences[0]
 
 
+class Square(nn.Module):
+    """x is a noisy square: the posterior has two modes, of which the encoder below knows one."""
+
+    def forward(self, z, given=None):
+        return D.Independent(D.Normal(z.square(), 0.5, validate_args=False), 1)
+
+
+@pytest.mark.parametrize("square", [4.0, 2.0])
+def test_a_mode_that_the_encoder_misses_is_no_secret(square):
+    encoder = Conditional(nets.mlp(1, 2, hidden=()), families.Normal(1, families.PredictedScale()))
+    with torch.no_grad():
+        encoder.net[-1].weight.zero_()
+        encoder.net[-1].bias.copy_(torch.tensor([2.0, -2.0]))
+    model = VAE(priors.StandardNormal(1), Square(), encoder).double()
+    found = jensen.posterior(model, torch.tensor([[square]], dtype=torch.float64), draws=400, warmup=200)
+    assert not found.passed[0] or abs(float((found.z < 0).double().mean()) - 0.5) < 0.1
+
+
 class RingOrNothing(Ring):
     """The same, but no z gives a row that is zero."""
 

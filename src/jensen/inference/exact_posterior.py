@@ -21,7 +21,7 @@ from ..roles import Given
 from .hmc import hmc
 from .optimise import best_in_family
 from .posterior_draws import Checked, PosteriorDraws
-from .proposals import check_unconstrained, differentiable
+from .proposals import check_unconstrained, differentiable, drawn
 from .psis import psis
 
 __all__ = ["posterior"]
@@ -36,6 +36,8 @@ _LEAST_EVEN = 0.2
 _CHAINS = 4
 _FAR = 100.0
 _THINNED = (2, 6)
+_PRIOR_DRAWS = 4
+_NOTABLE = 0.01
 
 
 @dataclass(frozen=True)
@@ -64,16 +66,20 @@ def posterior(
     In this order:
 
     1. *encoder*: draws of :math:`q(z|x)`, if Pareto :math:`\hat k` of the weights :math:`p(x, z) / q(z|x)` is at most
-       :math:`\min(1 - 1/\log_{10} S, 0.7)`, and weighting them would move no mean of z by more than ``shift`` standard
-       deviations and no standard deviation by more than that share;
+       :math:`\min(1 - 1/\log_{10} S, 0.7)`, their effective sample size a fifth of the draws, and weighting them would
+       move no mean of z by more than ``shift`` standard deviations and no standard deviation by more than that share.
+       A fifth of the weighted draws are the prior's, with weights :math:`p(x, z) / (\tfrac45 q(z|x) + \tfrac15 p(z))`,
+       so that a part of the posterior that q misses shows;
     2. *refined*: the same of the best q for this row, a normal with full covariance that starts like the encoder's;
-    3. *resampled*: four times as many draws of the better q, resampled by their smoothed weights, if :math:`\hat k` is
-       at most the threshold and the effective sample size a fifth of them;
-    4. *hmc*: four chains of Hamiltonian Monte Carlo in units of the refined q, if :math:`\hat R` and the effective
-       sample size pass; where they do not, chains three times as long.
+    3. *resampled*: four times as many draws of the better q, with those of the prior, resampled by their smoothed
+       weights, if :math:`\hat k` and the effective sample size are as above;
+    4. *hmc*: four chains of Hamiltonian Monte Carlo in units of the refined q, two of them from draws of the prior if
+       these have weight, if :math:`\hat R` and the effective sample size pass; where they do not, chains three times as
+       long.
 
-    Where even that fails, or z is discrete, the last draws are returned and said to have failed. The draws of a row
-    depend on its content and the seed.
+    Where even that fails, or z is discrete, the last draws are returned and said to have failed. A part of the
+    posterior that neither q nor draws of the prior met, as may be where latents are many, is missed unseen. The draws
+    of a row depend on its content and the seed.
 
     References:
         Yao, Vehtari, Simpson, Gelman (2018), Yes, but did it work? Evaluating variational inference. Vehtari, Simpson,
@@ -135,6 +141,7 @@ class _Chunk:
         self.keys = row_keys(x)
         self.done: dict[int, _Row] = {}
         self.reserve: dict[int, _Row] = {}
+        self.starts: dict[int, Tensor] = {}
         prior = model.prior(given)
         self.real, self.event = _is_real(prior), tuple(prior.event_shape)
         size = math.prod(self.event)
@@ -178,26 +185,21 @@ class _Chunk:
     def _judge(self, method: Method, rows: list[int], q: Distribution) -> None:
         """Draws from q, accepts the rows whose draws pass, and keeps resampled ones in reserve for the others."""
         count = max(_OVERSAMPLED * self.draws, _LEAST)
-        chosen = torch.tensor(rows, device=self.x.device)
-        x, given = self.x[chosen], given_rows(self.given, chosen)
-        with RowNoise([mix(self.seed, "posterior", method, self.keys[row]) for row in rows]):
-            z = q.sample(Size((count,)))
-        block = max(1, _BLOCK_VALUES // (len(rows) * math.prod(x.shape[1:])))
-        log_weight = (
-            torch.cat([self.model.log_joint(x, part, given).double() for part in z.split(block)])
-            - q.log_prob(z).double()
-        )
-        # A weight that is no number counts as none: the density there is zero, as far as floats can tell.
-        log_weight = torch.where(log_weight < math.inf, log_weight, -math.inf).cpu()
-        smoothed = psis(log_weight)
+        z, own, mixed = self._weighed(method, rows, q, count)
+        smoothed = psis(mixed)
+        # Beside draws of the prior too narrow a q has bounded weights: its tails show in its own.
+        k_hats = torch.maximum(smoothed.k_hat, psis(own).k_hat)
         if self.real:
-            self.loc[chosen], self.factor[chosen] = _moments(z.flatten(2).double())
+            chosen = torch.tensor(rows, device=self.x.device)
+            self.loc[chosen], self.factor[chosen] = _moments(z[:count].flatten(2).double())
         z = z.cpu()
         weight = smoothed.log_weight.softmax(0)
-        moved = _moved(z.flatten(2).double(), weight)
+        moved = _moved(z[:count].flatten(2).double(), z.flatten(2).double(), weight)
         for place, row in enumerate(rows):
-            k_hat, ess = float(smoothed.k_hat[place]), float(smoothed.ess[place])
-            reliable = k_hat <= smoothed.threshold
+            k_hat, ess = float(k_hats[place]), float(smoothed.ess[place])
+            # Weights of a q that misses a part of the posterior may look reliable, but are then most often very uneven.
+            reliable = k_hat <= smoothed.threshold and ess >= _LEAST_EVEN * count
+            self._keep_starts(row, z[count:, place], weight[count:, place])
             if reliable and float(moved[place]) <= self.limits.shift:
                 checked = Checked(method, True, k_hat, math.nan, float(self.draws), float(moved[place]))
                 self.done[row] = _Row(z[: self.draws, place], checked)
@@ -205,11 +207,39 @@ class _Chunk:
             generator = torch.Generator().manual_seed(mix(self.seed, "resample", method, self.keys[row]))
             kept = z[_systematic(weight[:, place], self.draws, generator), place]
             before = self.reserve.get(row)
-            # Weights of a q that misses a part of the posterior look reliable, but are then most often very uneven.
-            enough = reliable and ess >= _LEAST_EVEN * count
-            checked = Checked("resampled", enough, k_hat, math.nan, min(ess, float(self.draws)), float(moved[place]))
+            checked = Checked("resampled", reliable, k_hat, math.nan, min(ess, float(self.draws)), float(moved[place]))
             if before is None or _rank(checked) > _rank(before.checked):
                 self.reserve[row] = _Row(kept, checked)
+
+    def _weighed(self, method: Method, rows: list[int], q: Distribution, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Draws of q and then of the prior, the log-weights of those of q, and of all as draws of the mixture of both.
+
+        Draws of the prior find what q misses, and their weights in the mixture then dominate.
+        """
+        chosen = torch.tensor(rows, device=self.x.device)
+        x, given = self.x[chosen], given_rows(self.given, chosen)
+        prior, beside = self.model.prior(given), count // _PRIOR_DRAWS
+        keys = [self.keys[row] for row in rows]
+        with RowNoise([mix(self.seed, "posterior", method, key) for key in keys]):
+            z = q.sample(Size((count,)))
+        with RowNoise([mix(self.seed, "prior", method, key) for key in keys]):
+            others = drawn(prior, beside, len(rows))
+        of_q = torch.cat([q.log_prob(z).double(), q.log_prob(others).double()])
+        z = torch.cat([z, others])
+        block = max(1, _BLOCK_VALUES // (len(rows) * math.prod(x.shape[1:])))
+        log_joint = torch.cat([self.model.log_joint(x, part, given).double() for part in z.split(block)])
+        share = beside / (count + beside)
+        mixture = torch.logaddexp(of_q + math.log1p(-share), prior.log_prob(z).double() + math.log(share))
+        # A weight that is no number counts as none: the density there is zero, as far as floats can tell.
+        own, mixed = (torch.where(w < math.inf, w, -math.inf).cpu() for w in (log_joint - of_q, log_joint - mixture))
+        return z, own[:count], mixed
+
+    def _keep_starts(self, row: int, z: Tensor, weight: Tensor) -> None:
+        """Keeps where half the chains of a row may start: draws of the prior, if they have any weight beside q."""
+        self.starts.pop(row, None)
+        if self.real and float(weight.sum()) > _NOTABLE:
+            generator = torch.Generator().manual_seed(mix(self.seed, "starts", self.keys[row]))
+            self.starts[row] = z[_systematic(weight / weight.sum(), _CHAINS // 2, generator)].flatten(1).double()
 
     def _chains(self, rows: list[int], warmup: int) -> None:
         """Hamiltonian Monte Carlo for the rows that nothing else was good enough for, with longer chains if need be."""
@@ -233,18 +263,26 @@ class _Chunk:
         event, dtype = self.event, self.x.dtype
         loc, factor = self.loc[chosen], self.factor[chosen]
 
+        keys = [self.keys[row] for row in rows]
+        with RowNoise([mix(self.seed, "chains", thin, key) for key in keys]):
+            start = 2 * torch.randn((_CHAINS, *loc.shape), dtype=torch.float64, device=loc.device)
+        for place, row in enumerate(rows):
+            if row in self.starts:
+                apart = (self.starts[row].to(loc) - loc[place]).T
+                start[: _CHAINS // 2, place] = torch.linalg.solve_triangular(factor[place], apart, upper=False).T
+        reach = (2 * start.abs().amax((0, 2))).clamp(min=_FAR)[:, None]
+
         def located(u: Tensor) -> Tensor:
             z = loc + torch.einsum("bij,kbj->kbi", factor, u.double())
             return z.to(dtype).reshape(*u.shape[:2], *event)
 
         def log_density(u: Tensor) -> Tensor:
-            far = ~(u.abs() < _FAR).all(-1)  # a trajectory that diverged; the model need not see it
+            far = ~(u.abs() < reach).all(-1)  # a trajectory that diverged; the model need not see it
             value: Tensor = self.model.log_joint(x, located(torch.where(far[..., None], 0.0, u)), given)
             return torch.where(far, -math.inf, value)
 
-        keys = [self.keys[row] for row in rows]
         with differentiable(self.model):
-            start = _first_finite(log_density, loc, [mix(self.seed, "chains", thin, key) for key in keys])
+            start = _first_finite(log_density, start)
             chains = hmc(
                 log_density, start, draws=per_chain * thin, warmup=warmup, seed=mix(self.seed, thin), keys=keys
             )
@@ -264,10 +302,8 @@ class _Chunk:
             self.reserve[row] = result
 
 
-def _first_finite(log_density: Callable[[Tensor], Tensor], loc: Tensor, seeds: list[int]) -> Tensor:
-    """Where chains start: spread twice as wide as q, drawn in until the density is finite."""
-    with RowNoise(seeds):
-        u = 2 * torch.randn((_CHAINS, *loc.shape), dtype=torch.float64, device=loc.device)
+def _first_finite(log_density: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
+    """Where chains start: drawn in towards q until the density is finite."""
     for _ in range(8):
         wrong = ~log_density(u).isfinite()
         u = torch.where(wrong[..., None], 0.5 * u, u)
@@ -297,10 +333,10 @@ def _moments(z: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.linalg.cholesky(covariance + least * torch.eye(z.shape[-1]).to(covariance))
 
 
-def _moved(z: Tensor, weight: Tensor) -> Tensor:
-    """By how much weights move the mean or the spread of any coordinate, in standard deviations, shape (B,)."""
+def _moved(own: Tensor, z: Tensor, weight: Tensor) -> Tensor:
+    """By how many standard deviations moments of weighted draws differ from those of q's own, at most, shape (B,)."""
     weight = weight[..., None]
-    plain_mean, plain_sd = z.mean(0), z.std(0)
+    plain_mean, plain_sd = own.mean(0), own.std(0)
     mean = (weight * z).sum(0)
     sd = (weight * (z - mean).square()).sum(0).sqrt()
     # Against the wider of both, and in logarithms, so that too narrow counts like too wide.
