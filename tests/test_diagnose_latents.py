@@ -186,6 +186,34 @@ def test_equal_rows_have_draws_of_their_own():
     assert sum(p < 0.01 for p in found) <= 2
 
 
+def test_an_exact_posterior_of_a_coin_is_calibrated_in_single_precision():
+    class Coin(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.logits = nn.Buffer(torch.zeros(1))
+
+        def forward(self, given=None):
+            return families.Bernoulli(1)(self.logits)
+
+    class Exact(nn.Module):
+        def __init__(self, likelihood):
+            super().__init__()
+            self.likelihood = likelihood
+
+        def forward(self, x, given=None):
+            both = torch.tensor([0.0, 1.0]).reshape(2, 1, 1).expand(2, len(x), 1)
+            tails, heads = self.likelihood(both).log_prob(x)
+            return families.Bernoulli(1)((heads - tails)[:, None])
+
+    p_values = []
+    for seed in range(5):
+        with seeded(seed):
+            likelihood = Conditional(nets.mlp(1, 64, hidden=(128,)), families.Bernoulli(64))
+        found = simulation_calibration(VAE(Coin(), likelihood, Exact(likelihood)), rows=300, seed=seed)
+        p_values.append(found.joint_p_value)
+    assert min(p_values) > 0.01, p_values
+
+
 def test_calibration_refuses_numbers_that_do_not_fit():
     for how in ({"rows": 10}, {"draws": 50}, {"draws": 0}):
         with pytest.raises(OptionError, match="calibration needs"):

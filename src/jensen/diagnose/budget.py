@@ -247,7 +247,7 @@ def _surgery(subject: Subject, share: float) -> Counts:
 
 def _calibration(subject: Subject, share: float) -> Counts:
     rows = scaled(SIMULATED, share, LEAST["calibration"])
-    return rows * RANKED, 0.0, rows
+    return 2 * rows * RANKED, 0.0, rows  # what is drawn is scored once more, together with the truth
 
 
 ANNEALED_ROWS, CHAINS, TEMPERATURES, GAP_ROWS, BATCH, SIMULATED, IDENTITY_ROWS, SURGERY_DRAWS = (

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ..errors import OptionError
-from ..evaluation import CHUNK_ROWS, device_of, evaluation_mode, evidence_of
+from ..evaluation import CHUNK_ROWS, device_of, evaluation_mode
 from ..noise import mix, seeded
-from .draws import Draws, draws_of
+from .draws import draws_of
 from .measured import Measured
 
 __all__ = ["Calibration", "simulation_calibration", "simulated"]
@@ -24,6 +24,8 @@ RANKED = 99
 
 _BINS = 20
 _LEAST_ROWS = 100
+_ROUNDING = 1e-5
+_BLOCK_VALUES = 2**22
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def simulation_calibration(model: Any, *, rows: int = 500, draws: int = RANKED, 
     # Rows of few values are often equal, and yet each has a z of its own.
     found = draws_of(model, x, k=draws, seed=mix(seed, "ranks"), keys=range(rows))
     ranks = _ranks(z.flatten(1), found.z.flatten(2), seed)
-    joint = _joint_ranks(model, z, x, found, seed)
+    joint = _joint_ranks(model, z, x, found.z.reshape(draws, *z.shape), seed)
     p_values = torch.tensor([_p_value(column, draws, seed) for column in ranks.T], dtype=torch.float64)
     joint_p = _p_value(joint, draws, seed)
     scores = torch.special.ndtri((ranks.double() + 0.5) / (draws + 1))
@@ -159,20 +161,23 @@ def _ranks(truth: Tensor, drawn: Tensor, seed: int) -> Tensor:
     return below + (torch.rand(ties.shape, generator=generator) * (ties + 1)).floor().long()
 
 
-def _joint_ranks(model: Any, z: Tensor, x: Tensor, found: Draws, seed: int) -> Tensor:
-    """The ranks of log p(x, z); where each draw has shared latents of its own, by one density for all of them."""
-    truth = _log_joint(model, x, z[None])[0]
-    shared = evidence_of(model) == "predictive"
-    drawn = _log_joint(model, x, found.z) if shared else found.log_likelihood + found.log_prior
-    return _ranks(truth[:, None], drawn[..., None], seed)[:, 0]
+def _joint_ranks(model: Any, z: Tensor, x: Tensor, drawn: Tensor, seed: int) -> Tensor:
+    """The ranks of log p(x, z) among those of the draws, all by the same calls, so that they are rounded alike."""
+    values = _log_joint(model, x, torch.cat([z[None], drawn]))
+    generator = torch.Generator().manual_seed(mix(seed, "rounding"))
+    # Discrete latents are often equal; noise above what rounding leaves makes their order a matter of chance.
+    size = _ROUNDING * (1 + torch.where(values.isfinite(), values.abs(), 0.0).amax(0))
+    values = values + size * torch.rand(values.shape, generator=generator, dtype=torch.float64)
+    return _ranks(values[0, :, None], values[1:, :, None], seed)[:, 0]
 
 
 def _log_joint(model: Any, x: Tensor, z: Tensor) -> Tensor:
     r"""For z of shape (K, M, \*Z), shape (K, M), nats."""
     device, parts = device_of(model), []
+    some = max(1, min(CHUNK_ROWS, _BLOCK_VALUES // (len(z) * max(1, math.prod(x.shape[1:])))))
     with evaluation_mode(model):
-        for start in range(0, len(x), CHUNK_ROWS):
-            rows = slice(start, start + CHUNK_ROWS)
+        for start in range(0, len(x), some):
+            rows = slice(start, start + some)
             parts.append(model.log_joint(x[rows].to(device), z[:, rows].to(device)).double().cpu())
     return torch.cat(parts, 1).clone()
 
