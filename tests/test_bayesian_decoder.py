@@ -10,7 +10,8 @@ from torch.distributions import Independent, Normal, kl_divergence
 from jensen import Conditional, diagnose, evaluation, families, likelihoods, nets, objectives, posteriors, priors
 from jensen.diagnose.collapse import decoded_log_likelihood
 from jensen.distributions import EqualMixture
-from jensen.errors import OptionError, ShapeError
+from jensen.errors import JensenError, OptionError, ShapeError
+from jensen.inference import ais, bdmc, importance
 from jensen.model import SharedVAE
 from jensen.noise import seeded
 from jensen.roles import Given
@@ -60,6 +61,15 @@ def test_a_check_finds_no_fault_in_weights_that_each_draw_has_of_its_own():
     assert apart > 0.05  # an average over draws of the weights predicts better than one of them
     use = diagnose.latent_use(model, x, k=200)
     assert abs(use.other_rows.value) < 4 * use.other_rows.se + 0.01
+
+
+def test_what_averages_over_a_few_weights_of_all_rows_is_no_bound():
+    model, x = model_of().eval(), torch.ones(4, 6)
+    for call in (lambda: importance(model, x, model.posterior), lambda: ais(model, x), lambda: bdmc(model, 3)):
+        with pytest.raises(JensenError, match="all rows share"):
+            call()
+    page = diagnose.check(model, x, rows=4, samples=10, parts=("annealed", "bracket"))
+    assert all("all rows share" in page.skipped[part] for part in ("annealed", "bracket"))
 
 
 def test_the_kl_of_the_weights_is_a_term_of_its_own():

@@ -17,6 +17,7 @@ from ..noise import RowNoise, mix, row_keys
 from .proposals import (
     Proposal,
     Weighted,
+    check_apart,
     check_unconstrained,
     check_weights,
     differentiable,
@@ -131,7 +132,7 @@ def ais(
         seed: The seed of the noise.
 
     Raises:
-        JensenError: If z is discrete or constrained.
+        JensenError: If z is discrete or constrained, or the model's latents are shared by all rows in part.
         OptionError: If an argument is out of range.
         DataError: If the rows cannot be scored.
         NonFiniteError: If a log-weight is not a number, or infinitely large.
@@ -151,6 +152,7 @@ def ais(
         )
     schedule = Sigmoidal() if schedule is None else schedule
     betas = _betas(schedule, temperatures)
+    check_apart(model)
     check_unconstrained(model.prior(), "the prior")
     check_data(model, x)
     parts = []

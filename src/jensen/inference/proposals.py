@@ -21,6 +21,7 @@ from ..evaluation import (
     device_of,
     effective_sample_size,
     evaluation_mode,
+    evidence_of,
     in_chunks,
     log_mean_variance,
     measure_of,
@@ -109,6 +110,7 @@ def importance(model: Any, x: Tensor, proposal: Proposal, *, k: int = 1000, seed
         seed: The seed of the noise.
 
     Raises:
+        JensenError: If the model's latents are shared by all rows in part.
         OptionError: If ``k`` is not positive, or the proposal is not of these kinds.
         DataError: If the rows cannot be scored.
         NonFiniteError: If a log-weight is not a number, or infinitely large.
@@ -123,6 +125,7 @@ def importance(model: Any, x: Tensor, proposal: Proposal, *, k: int = 1000, seed
     """
     if k < 1:
         raise OptionError(f"importance sampling needs at least 1 draw; got k={k}.")
+    check_apart(model)
     check_data(model, x)
 
     def log_weights(rows: Tensor) -> Tensor:
@@ -246,6 +249,20 @@ def drawn(distribution: Distribution, k: int, rows: int) -> Tensor:
     except NotImplementedError:
         z = distribution.sample(Size((k, rows)))
     return z
+
+
+def check_apart(model: Any) -> None:
+    """Checks that every draw has all its latents to itself, so that log-weights are those of a bound on log p(x).
+
+    Raises:
+        JensenError: If some are shared by all rows.
+    """
+    if evidence_of(model) == "predictive":
+        raise JensenError(
+            f"{type(model).__name__} has latents that all rows share, of which log p(x, z) takes the mean or a few "
+            "draws, the same for every row: the error of those would be in no Monte Carlo error. Use "
+            "jensen.log_likelihood, whose draws each have shared latents of their own."
+        )
 
 
 def check_unconstrained(distribution: Distribution, role: str) -> None:
