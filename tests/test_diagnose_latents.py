@@ -282,6 +282,13 @@ def test_the_classifier_is_as_good_as_the_distance_allows(shift):
     assert float(found.mean) == pytest.approx(shift, abs=0.1) and float(found.deviation) == pytest.approx(1, abs=0.1)
 
 
+def test_the_error_of_the_accuracy_is_right_where_rows_are_fewer_than_draws():
+    source = testing.LinearGaussian(3 * torch.eye(3)[:, :2], noise=0.05)
+    found = [prior_gap(source.model, rows(source, 30, seed), seed=seed).accuracy for seed in range(30)]
+    square = sum(accuracy.beyond(0.5) ** 2 for accuracy in found) / len(found)
+    assert 0.5 < square < 2.0, square  # 1 is right
+
+
 def test_too_few_draws_are_refused():
     with pytest.raises(OptionError, match="at least 40"):
         prior_gap(oracle().model, rows(oracle()), draws=5)

@@ -61,7 +61,8 @@ def prior_gap(model: Any, x: Tensor, *, draws: int = 1000, seed: int = 0) -> Pri
     Arguments:
         model: A model with one prior and one posterior.
         x: Rows in the values that the model sees, shape (N, \*X).
-        draws: The number of draws of each kind, at least 40.
+        draws: The number of draws of each kind, at least 40; no more are taken than there are rows, of which each gives
+            one code, or the accuracy would be taken for surer than it is.
         seed: The seed of draws and forest.
 
     Raises:
@@ -77,17 +78,16 @@ def prior_gap(model: Any, x: Tensor, *, draws: int = 1000, seed: int = 0) -> Pri
     """
     if draws < _LEAST_DRAWS:
         raise OptionError(f"a two-sample test needs at least {_LEAST_DRAWS} draws of each kind; got {draws}.")
-    if len(x) < _LEAST_ROWS:  # rows, not codes, are kept apart, so a few of them may leave one side empty
+    if len(x) < _LEAST_ROWS:
         raise DataError(f"codes of at least {_LEAST_ROWS} rows can be told from draws of the prior; got {len(x)}.")
     q = Aggregate(model, x)
     generator = torch.Generator().manual_seed(mix(seed, "prior gap"))
-    index = torch.randint(q.n, (draws,), generator=generator)
+    draws = min(draws, q.n)
+    index = torch.randperm(q.n, generator=generator)[:draws]
     codes = q.draw(index, seed, "prior gap", "codes")[0].flatten(1).double().cpu()
     with evaluation_mode(model), seeded(seed, "prior gap", "prior"):
         drawn = q.prior.sample(torch.Size((draws,))).flatten(1).double().cpu().clone()
-    # One row may give several codes; they stand on one side, or the forest would know them.
-    side = torch.rand(q.n, generator=generator) < 0.5
-    train = torch.cat([side[index], torch.arange(draws) % 2 == 0])
+    train = torch.arange(2 * draws) % 2 == 0
     values = torch.cat([codes, drawn])
     return PriorGap(
         accuracy=_told_apart(values, torch.arange(2 * draws) < draws, train, seed),
