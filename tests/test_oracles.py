@@ -49,6 +49,18 @@ def test_quadrature_refuses_three_latents():
         testing.quadrature(oracle.model, rows(oracle))
 
 
+@pytest.mark.parametrize("middle", [0.515, 0.52, 0.54])  # near a point, on one, and midway between two
+def test_quadrature_refuses_a_grid_that_does_not_resolve_the_posterior(middle):
+    narrow = testing.LinearGaussian(torch.tensor([[1.0], [2.0]]), noise=0.02)
+    x = torch.tensor([[middle, 2 * middle]], dtype=torch.float64)
+    with pytest.raises(JensenError, match="too coarse"):
+        testing.quadrature(narrow.model, x)
+    fine = testing.quadrature(narrow.model, x, points=4001)
+    assert (fine - narrow.log_evidence(x)).abs().max() < 1e-9
+    with pytest.raises(JensenError, match="too narrow"):
+        testing.quadrature(narrow.model, x, width=0.525, points=401)
+
+
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("closed_form_kl", [True, False])
 def test_the_elbo_is_below_the_evidence_of_another_posterior(seed, closed_form_kl):

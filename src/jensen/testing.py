@@ -19,6 +19,8 @@ from .noise import seeded
 from .priors import StandardNormal
 from .roles import Given
 
+_HALF, _LARGEST, _OUTSIDE = 1e-2, 0.45, 1e-6
+
 __all__ = ["LinearGaussian", "kl_z_score", "ppca_log_likelihood", "quadrature", "total_probability"]
 
 
@@ -119,7 +121,8 @@ def quadrature(model: Any, x: Tensor, *, width: float = 8.0, points: int = 401) 
         points: The number of grid points in each dimension.
 
     Raises:
-        JensenError: If the model has more than two latents.
+        JensenError: If the model has more than two latents, or the grid is too coarse or too narrow for a row's
+            posterior.
 
     Example:
         >>> oracle = LinearGaussian(torch.tensor([[1.0], [2.0]]), noise=0.5)
@@ -134,9 +137,32 @@ def quadrature(model: Any, x: Tensor, *, width: float = 8.0, points: int = 401) 
     grid = torch.cartesian_prod(*[axis] * latents).reshape(-1, 1, latents).to(x.dtype)
     with torch.no_grad():
         log_joint = model.log_joint(x, grid.expand(-1, len(x), -1)).double()
+    _check_resolved(log_joint.softmax(0).reshape(*[points] * latents, len(x)), width, points)
     cell = float(axis[1] - axis[0]) ** latents
     total: Tensor = log_joint.logsumexp(0) + math.log(cell)
     return total
+
+
+def _check_resolved(mass: Tensor, width: float, points: int) -> None:
+    """Checks for each dimension of a grid that half the mass of a row is on every second point, and none at the ends.
+
+    Raises:
+        JensenError: If it is not so.
+    """
+    for axis in range(mass.ndim - 1):
+        along = mass.movedim(axis, 0).reshape(points, -1, mass.shape[-1]).sum(1)
+        even = (2 * along[::2].sum(0) - 1).abs()
+        # Two points on either side of a narrow peak have half the mass each.
+        fine = (even <= _HALF) & (along.amax(0) <= _LARGEST)
+        inside = along[0] + along[-1] <= _OUTSIDE
+        if not (fine & inside).all():
+            row = int((~(fine & inside)).nonzero()[0])
+            largest, ends = float(along[:, row].amax()), float(along[0, row] + along[-1, row])
+            why, use = ("coarse", f"more points than {points}") if inside[row] else ("narrow", f"a width above {width}")
+            raise JensenError(
+                f"the grid is too {why} for the posterior of row {row}: of its mass {largest:.2g} is on one point of "
+                f"latent {axis}, {ends:.2g} on the two outermost points. Use {use}."
+            )
 
 
 def total_probability(family: Family, *parameters: Tensor, values: Tensor) -> Tensor:
