@@ -14,7 +14,7 @@ from torch.distributions import Independent, Normal
 import jensen
 from jensen import VAE, Conditional, families, nets, objectives, priors, testing
 from jensen.data import open_source, prepare
-from jensen.diagnose import objective_faults, weight_faults
+from jensen.diagnose import GradientNoise, Measured, Page, objective_faults, weight_faults
 from jensen.diagnose.budget import measure_pace
 from jensen.diagnose.parts import PARTS
 from jensen.diagnose.sentences import findings
@@ -520,6 +520,15 @@ def test_codes_that_barely_vary_are_not_called_active():
     assert said.startswith("No latent is active") and "falls by" in said
     (said,) = [finding.found for finding in page.findings if finding.topic == "latents"]
     assert said.startswith("2 of 2 latents are active")
+
+
+def test_an_estimator_without_variance_is_said_to_have_none():
+    noise = {
+        name: {"encoder": GradientNoise(Measured(value, value / 10, "squared norm"), 1.0, 50)}
+        for name, value in (("KL from samples", 1.0), ("sticking the landing", 0.0))
+    }
+    (note,) = findings(Page(about={}, gradients={"ELBO": noise}))
+    assert "sticking the landing has no variance at all" in note.found
 
 
 # -- time ------------------------------------------------------------------------------------------------------------

@@ -28,6 +28,9 @@ _UNSURE_NATS = 2.0
 _MANY = 0.1
 _SMALLEST_P = 1e-6
 
+_ROUNDED = 1e-12
+"""A variance of gradients that is this share of another is what rounding leaves of none."""
+
 
 def findings(page: Page) -> list[Finding]:
     """What the parts of a page mean, faults first.
@@ -298,12 +301,13 @@ def _gradients(page: Page) -> list[Finding]:
     best, plain = least_noisy(noise), next(iter(noise))
     if best is None or best == plain or "encoder" not in noise[plain]:
         return []
-    factor = noise[plain]["encoder"].variance.value / noise[best]["encoder"].variance.value
+    loud, quiet = (noise[name]["encoder"].variance.value for name in (plain, best))
+    less = f"{loud / quiet:.1f} times less variance than" if quiet > _ROUNDED * loud else "no variance at all, unlike"
     return [
         Finding(
             "note",
             "gradients",
-            f"For {target}, {best} has {factor:.1f} times less variance in the encoder's gradient than {plain}.",
+            f"For {target}, the encoder's gradient under {best} has {less} under {plain}.",
             "The encoder would learn from quieter gradients.",
             _ESTIMATORS.get(best, ""),
         )
