@@ -80,8 +80,11 @@ def test_the_information_gap_of_known_codes():
     found = mutual_information_gap(torch.cat([factors, torch.zeros(20, 1)], 1).double(), factors)
     assert found.information[:2].diagonal().tolist() == pytest.approx([1.3862943611, 1.6094379124])
     assert found.information[2].abs().max() < 1e-12
-    # One latent that is the sum of both factors carries some of each.
-    assert 0 < mutual_information_gap(factors.sum(1, keepdim=True).double(), factors).gap < 1
+    # A latent that is the sum of both factors carries some of each.
+    total = factors.sum(1, keepdim=True).double()
+    assert 0 < mutual_information_gap(torch.cat([total, torch.zeros(20, 1)], 1), factors).gap < 1
+    with pytest.raises(DataError, match="expected at least 2"):
+        mutual_information_gap(total, factors)
 
 
 def test_importances_that_say_nothing_have_no_purity():
