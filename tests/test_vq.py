@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import jensen
 from jensen import (
     VAE,
     Conditional,
@@ -24,7 +25,9 @@ from jensen import (
     train,
 )
 from jensen.distributions import PointMass, closed_form_kl
-from jensen.errors import CompositionError, OptionError, ShapeError
+from jensen.errors import CompositionError, JensenError, OptionError, ShapeError
+from jensen.inference import ais
+from jensen.inference.proposals import check_unconstrained
 from jensen.model import Explicit
 from jensen.noise import seeded
 
@@ -72,6 +75,28 @@ def all_codes(codebook):
 
 def rows(count=6):
     return torch.tensor(list(itertools.product([0.0, 1.0], repeat=count)), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("prior", ["uniform", "pixelcnn"])
+def test_codes_are_no_real_vectors(prior):
+    model, x = vq(prior), rows()[:2]
+    with pytest.raises(JensenError, match="vectors of a codebook"):
+        ais(model, x, temperatures=5)
+    with pytest.raises(JensenError, match="a single point"):
+        check_unconstrained(model.posterior(x), "the start")
+    z = jensen.posterior(model, x, draws=50, warmup=60).z
+    assert torch.equal(model.prior.codebook.lookup(model.prior.codebook.nearest(z)), z)
+
+
+class Point(nn.Linear):
+    def forward(self, x, given=None):
+        return PointMass(super().forward(x), 1)
+
+
+def test_a_point_among_real_vectors_is_no_approximation():
+    model = VAE(priors.StandardNormal(2), Conditional(nets.mlp(2, 3), families.Normal(3)), Point(3, 2)).double()
+    with pytest.raises(JensenError, match="a single point"):
+        jensen.posterior(model, torch.ones(2, 3, dtype=torch.float64), draws=100)
 
 
 @pytest.mark.parametrize("prior", ["uniform", "pixelcnn", "transformer"])

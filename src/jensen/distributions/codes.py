@@ -36,6 +36,16 @@ class Vectors(Protocol):
     def lookup(self, index: Tensor) -> Tensor: ...
 
 
+class _Point(constraints.Constraint):
+    """One value, which any step along a gradient leaves."""
+
+    def check(self, value: Tensor) -> Tensor:
+        return value.isfinite()
+
+    def __repr__(self) -> str:
+        return "a single point"
+
+
 class PointMass(Distribution):
     r"""All mass on one value, of which samples are copies: :math:`\log q(z) = 0` there.
 
@@ -60,7 +70,7 @@ class PointMass(Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        return constraints.independent(constraints.real, len(self.event_shape))
+        return constraints.independent(_Point(), len(self.event_shape))
 
     @property
     def mean(self) -> Tensor:
@@ -77,6 +87,18 @@ class PointMass(Distribution):
         batch = value.ndim - len(self.event_shape)
         there = (value == self.value).flatten(batch).all(-1)
         return torch.zeros_like(there, dtype=value.dtype).masked_fill(~there, -torch.inf)
+
+
+class _Codes(constraints.Constraint):
+    """The vectors of a codebook: values of a discrete variable."""
+
+    is_discrete = True
+
+    def check(self, value: Tensor) -> Tensor:
+        return value.isfinite()
+
+    def __repr__(self) -> str:
+        return "vectors of a codebook"
 
 
 class CodeGrid(Distribution):
@@ -104,7 +126,7 @@ class CodeGrid(Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        return constraints.independent(constraints.real, len(self.event_shape))
+        return constraints.independent(_Codes(), len(self.event_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
         # In double precision even the closest of two vectors are told apart.

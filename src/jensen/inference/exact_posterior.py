@@ -11,7 +11,7 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
-from ..distributions import RowwiseNormal
+from ..distributions import PointMass, RowwiseNormal
 from ..errors import JensenError, NonFiniteError, OptionError
 from ..evaluation import check_data, device_of
 from ..families import FullNormal
@@ -98,6 +98,7 @@ def posterior(
         warmup: The number of transitions before the draws of chains.
 
     Raises:
+        JensenError: If q is a single point where z is any real vector.
         OptionError: If an option is out of range.
         DataError: If the rows cannot be scored.
 
@@ -152,7 +153,13 @@ class _Chunk:
     def run(self, warmup: int) -> list[_Row]:
         everything = list(range(len(self.x)))
         with differentiable(self.model):
-            self._judge("encoder", everything, self.model.posterior(self.x, self.given))
+            q = self.model.posterior(self.x, self.given)
+            if self.real and isinstance(q, PointMass):
+                raise JensenError(
+                    "the encoder gives a single point among real vectors, which has no density to weigh its draws by; "
+                    "use inference.posterior_chains, which starts from the prior."
+                )
+            self._judge("encoder", everything, q)
         left = self._left(everything)
         refined = self._refined(torch.tensor(left, device=self.x.device)) if left else None
         if refined is not None:
