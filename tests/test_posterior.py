@@ -10,6 +10,8 @@ from torch import nn
 import jensen
 from jensen import VAE, Conditional, families, nets, posteriors, priors, testing
 from jensen.errors import OptionError
+from jensen.inference.exact_posterior import _resampled_ess, _systematic
+from jensen.inference.hmc import Chains
 from jensen.noise import seeded
 from jensen.roles import Given
 
@@ -107,6 +109,10 @@ def test_what_no_normal_resembles_is_left_to_hamiltonian_monte_carlo():
     x = torch.tensor([[2.0]], dtype=torch.float64)
     found = jensen.posterior(model, x, draws=400, r_hat=1.1, ess=50, warmup=200)
     assert found.methods == ("hmc",)
+    nothing = torch.empty(0)
+    chains = Chains(found.z.reshape(4, 100, 1, 2).transpose(0, 1), nothing, nothing, nothing)
+    ess = min(float(chains.ess_bulk.min()), float(chains.ess_tail.min()))
+    assert found.rows[0].ess == pytest.approx(ess) and found.rows[0].r_hat == pytest.approx(float(chains.r_hat.max()))
     radius = found.z.square().sum(-1)[:, 0]
     # Of the radius squared the prior is exponential with rate 1/2, so its posterior is a normal moved by 0.1² / 2.
     assert abs(float(radius.mean()) - (2 - 0.005)) < 0.04
@@ -121,14 +127,13 @@ class Square(nn.Module):
         return D.Independent(D.Normal(z.square(), 0.5, validate_args=False), 1)
 
 
-@pytest.mark.parametrize("square", [4.0, 2.0])
-def test_a_mode_that_the_encoder_misses_is_no_secret(square):
+def test_a_mode_that_the_encoder_misses_is_no_secret():
     encoder = Conditional(nets.mlp(1, 2, hidden=()), families.Normal(1, families.PredictedScale()))
     with torch.no_grad():
         encoder.net[-1].weight.zero_()
         encoder.net[-1].bias.copy_(torch.tensor([2.0, -2.0]))
     model = VAE(priors.StandardNormal(1), Square(), encoder).double()
-    found = jensen.posterior(model, torch.tensor([[square]], dtype=torch.float64), draws=400, warmup=200)
+    found = jensen.posterior(model, torch.tensor([[4.0]], dtype=torch.float64), draws=100, warmup=60)
     assert not found.passed[0] or abs(float((found.z < 0).double().mean()) - 0.5) < 0.1
 
 
@@ -149,6 +154,18 @@ def test_a_row_without_a_posterior_keeps_no_other_from_its_chains():
     x = torch.tensor([[2.0], [0.0]], dtype=torch.float64)
     found = jensen.posterior(model, x, draws=40, warmup=20)
     assert found.methods[0] == "hmc" and found.methods[1] != "hmc" and not found.passed[1]
+
+
+def test_the_effective_size_of_resampled_draws_counts_the_resampling():
+    means, sizes = [], []
+    for seed in range(800):
+        generator = torch.Generator().manual_seed(seed)
+        z, log_weight = torch.randn((2, 2000), generator=generator, dtype=torch.float64)
+        weight = (1.2 * log_weight).softmax(0)
+        means.append(float(z[_systematic(weight, 500, generator)].mean()))
+        sizes.append(_resampled_ess(weight, 500))
+    # The variance over 800 repetitions is known to 5 %.
+    assert sum(sizes) / 800 * float(torch.tensor(means).var()) == pytest.approx(1, abs=0.2)
 
 
 def test_latents_may_be_a_matrix():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -89,12 +89,13 @@ def posterior(
     Arguments:
         model: A model, trained or not: the worse its encoder, the longer it takes.
         x: Observed rows in the values that the model sees, shape (N, \*X).
-        draws: The number of draws for each row.
+        draws: The number of draws for each row; with fewer than 16, chains cannot be judged and do not pass.
         seed: The seed of the noise.
         given: What is known beside the rows.
         shift: How far the moments of accepted draws of q may be off, in standard deviations.
         r_hat: The largest :math:`\hat R` of a coordinate that passes.
-        ess: The smallest effective sample size of a coordinate that passes, bulk and tail.
+        ess: The smallest effective sample size of a coordinate that passes, bulk and tail, of draws of chains; 0.4 of
+            the draws where these are few.
         warmup: The number of transitions before the draws of chains.
 
     Raises:
@@ -214,7 +215,8 @@ class _Chunk:
             generator = torch.Generator().manual_seed(mix(self.seed, "resample", method, self.keys[row]))
             kept = z[_systematic(weight[:, place], self.draws, generator), place]
             before = self.reserve.get(row)
-            checked = Checked("resampled", reliable, k_hat, math.nan, min(ess, float(self.draws)), float(moved[place]))
+            worth = _resampled_ess(weight[:, place], self.draws)
+            checked = Checked("resampled", reliable, k_hat, math.nan, worth, float(moved[place]))
             if before is None or _rank(checked) > _rank(before.checked):
                 self.reserve[row] = _Row(kept, checked)
 
@@ -295,8 +297,9 @@ class _Chunk:
             )
         with torch.no_grad():
             every = torch.stack([located(u) for u in chains.z[thin - 1 :: thin].to(self.x.device)]).cpu()
-        r_hat = chains.r_hat.flatten(1).amax(1)
-        ess = torch.minimum(chains.ess_bulk.flatten(1).amin(1), chains.ess_tail.flatten(1).amin(1))
+        kept = replace(chains, z=every)  # what is returned is what is judged
+        r_hat = kept.r_hat.flatten(1).amax(1)
+        ess = torch.minimum(kept.ess_bulk.flatten(1).amin(1), kept.ess_tail.flatten(1).amin(1))
         for place, row in enumerate(rows):
             worst, least = float(r_hat[place]), float(ess[place])
             passed = worst <= self.limits.r_hat and least >= min(self.limits.ess, 0.4 * self.draws)
@@ -350,6 +353,12 @@ def _moved(own: Tensor, z: Tensor, weight: Tensor) -> Tensor:
     shift = (mean - plain_mean).abs() / torch.maximum(sd, plain_sd).clamp(min=1e-300)
     spread = (sd.clamp(min=1e-300) / plain_sd.clamp(min=1e-300)).log().abs()
     return torch.maximum(shift, spread).amax(1).nan_to_num(math.inf)
+
+
+def _resampled_ess(weight: Tensor, count: int) -> float:
+    """The effective sample size of systematically resampled draws: their own spread adds to that of the weights."""
+    share = (count * weight).frac()
+    return 1 / float(weight.square().sum() + (share * (1 - share)).sum() / count**2)
 
 
 def _systematic(weight: Tensor, count: int, generator: torch.Generator) -> Tensor:
