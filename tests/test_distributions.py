@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
@@ -121,3 +122,14 @@ def test_training_starts_near_the_mean_of_the_data(name):
     assert ((mean - x.mean(0)).abs() < 0.05 * x.std(0) + 0.02).all()
     constant = family.marginal(torch.ones(10, 3))  # a dimension that never varies
     assert all(p.isfinite().all() for p in constant)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 2e-6)])
+@pytest.mark.parametrize("x", [0.0, 1.0])
+def test_coins_are_scored_to_the_last_digits_of_their_logits(dtype, tolerance, x):
+    logits = torch.linspace(-90, 90, 721, dtype=dtype, requires_grad=True)
+    log_prob = distributions.Bernoulli(logits=logits).log_prob(torch.full_like(logits, x))
+    exact = -np.logaddexp(0.0, (1 - 2 * x) * logits.detach().double().numpy())
+    np.testing.assert_allclose(log_prob.detach().double().numpy(), exact, atol=tolerance, rtol=0)
+    (slope,) = torch.autograd.grad(log_prob.sum(), logits)
+    torch.testing.assert_close(slope, x - logits.detach().sigmoid(), atol=tolerance, rtol=0)

@@ -1,5 +1,6 @@
 """The distributions and divergences that ``torch.distributions`` lacks."""
 
+from .bernoulli import Bernoulli
 from .beta import Beta
 from .codes import CodeGrid, PointMass, code_of
 from .continuous_bernoulli import ContinuousBernoulli
@@ -24,6 +25,7 @@ from .student import StudentT
 from .support import base_of, same_space, space_of
 
 __all__ = [
+    "Bernoulli",
     "Beta",
     "BinnedCategorical",
     "CodeGrid",

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Independent, constraints
 
+from .. import distributions
 from ..spec import declared
 from .base import Measure, event_shape_of
 
@@ -42,8 +42,8 @@ class Bernoulli(nn.Module):
         self.event_shape = event_shape_of(shape)
         self.parameter_shapes: tuple[tuple[int, ...], ...] = (self.event_shape,)
 
-    def forward(self, logits: Tensor) -> Independent[TorchBernoulli]:
-        coins = TorchBernoulli(logits=logits, validate_args=False)
+    def forward(self, logits: Tensor) -> Independent[distributions.Bernoulli]:
+        coins = distributions.Bernoulli(logits=logits, validate_args=False)
         return Independent(coins, len(self.event_shape), validate_args=False)
 
     def marginal(self, x: Tensor) -> tuple[Tensor, ...]:
