@@ -59,7 +59,11 @@ def fresh(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
-@pytest.mark.parametrize("stop", [1, 14, 15, 18, 22, 30, 39], ids=lambda s: f"after {s}")
+@pytest.mark.parametrize(
+    "stop",
+    [1, 15, 39, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (14, 18, 22, 30))],
+    ids="after {}".format,
+)
 def test_stop_and_resume_in_a_fresh_process(tmp_path, uninterrupted, stop):
     folder = tmp_path / "run"
     stopped = jensen.fit("digits", out=folder, stop_after=stop, **OPTIONS)

@@ -304,7 +304,7 @@ def test_tensors_of_another_model_are_refused(tmp_path):
 
 
 def test_fitted_speaks_the_users_units(tmp_path):
-    run = jensen.fit("digits", out=tmp_path / "run", steps=1500, samples=5, hidden=(64,))
+    run = jensen.fit("digits", out=tmp_path / "run", steps=600, samples=5, hidden=(64,))
     fitted = run.model
     from sklearn.datasets import load_digits
 

@@ -138,7 +138,7 @@ def test_options_that_would_do_nothing_are_refused_before_a_folder_is_made(name,
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", ["vae", "vq-vae", "ladder-vae"])
+@pytest.mark.parametrize("name", ["vae", "vq-vae", pytest.param("ladder-vae", marks=pytest.mark.slow)])
 def test_a_convolution_gives_each_pixel_its_own_levels(name, tmp_path):
     """Pixels in the left half mostly have level 3, the others level 1: what is soon learnt, and by no other layout."""
     rng = np.random.default_rng(0)
