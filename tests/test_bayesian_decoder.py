@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.distributions import Independent, Normal, kl_divergence
 
-from jensen import Conditional, diagnose, evaluation, families, likelihoods, nets, objectives, posteriors, priors
+from jensen import Conditional, check, diagnose, evaluation, families, likelihoods, nets, objectives, posteriors, priors
 from jensen.diagnose.collapse import decoded_log_likelihood
 from jensen.distributions import EqualMixture
 from jensen.errors import JensenError, OptionError, ShapeError
@@ -68,7 +68,7 @@ def test_what_averages_over_a_few_weights_of_all_rows_is_no_bound():
     for call in (lambda: importance(model, x, model.posterior), lambda: ais(model, x), lambda: bdmc(model, 3)):
         with pytest.raises(JensenError, match="all rows share"):
             call()
-    page = diagnose.check(model, x, rows=4, samples=10, parts=("annealed", "bracket"))
+    page = check(model, x, rows=4, samples=10, parts=("annealed", "bracket"))
     assert all("all rows share" in page.skipped[part] for part in ("annealed", "bracket"))
 
 

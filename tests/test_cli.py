@@ -9,9 +9,11 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 import jensen
 import jensen.cli
+from jensen.errors import MemoryShortError
 
 TINY = ("--steps", "3", "--samples", "2", "--hidden", "8")
 
@@ -147,6 +149,20 @@ def test_misuse_exits_with_2(place, refused, args):
 def test_the_environment_is_checked_like_flags(place, refused, monkeypatch):
     monkeypatch.setenv("JENSEN_FIT_LATENTS", "abc")
     assert "JENSEN_FIT_LATENTS" in refused(2, "fit", "t.npy", "--out", "new")
+
+
+def test_a_verb_with_a_hyphen_has_variables_that_a_shell_can_set(place, refused, monkeypatch):
+    monkeypatch.setenv("JENSEN_FIT_PRIOR_STEPS", "abc")
+    assert "JENSEN_FIT_PRIOR_STEPS" in refused(2, "fit-prior", "good")
+
+
+@pytest.mark.parametrize("values", [2**46, 2**62])
+def test_networks_that_do_not_fit_into_memory_are_refused(place, refused, monkeypatch, values):
+    monkeypatch.setattr("jensen.run.fitting.choose", lambda *_, **__: torch.empty(values))
+    assert "out of memory" in refused(1, "fit", "t.npy", "--out", "new")
+    assert not (place / "new").exists()
+    with pytest.raises(MemoryShortError, match="smaller networks"):
+        jensen.fit(place / "t.npy", out=place / "new")
 
 
 def test_flags_go_before_the_environment(place, cli, monkeypatch):

@@ -63,7 +63,7 @@ def test_rows_that_are_no_sentences_are_refused_in_words(run, rows):
 def test_a_text_is_read_from_a_file_and_from_memory(run, text, tmp_path):
     sentences = text.read_text().splitlines()
     assert np.array_equal(run.model.embed(text), run.model.embed(sentences))
-    again = jensen.fit(sentences, model="sentence-vae", out=tmp_path / "memory", latents=3, **SMALL)
+    again = jensen.fit(sentences, out=tmp_path / "memory", latents=3, **SMALL)
     assert again.result["test"]["elbo"]["mean"] == run.result["test"]["elbo"]["mean"]
 
 

@@ -9,6 +9,7 @@ import torch
 
 import jensen
 from jensen import likelihoods, nets
+from jensen.cli import _model_of
 from jensen.data import TextOptions, open_source, prepare
 from jensen.data.vocabulary import END, UNKNOWN, build_vocabulary
 from jensen.distributions import Sentences, Sequences
@@ -331,3 +332,26 @@ def test_odd_files_are_read_or_refused_in_words(name, level, tmp_path):
         assert bool(Sentences(splits.schema.levels).check(rows).all())
         assert not any("\ufeff" in text or "\r" in text or "\0" in text for text in splits.user_rows(split))
     assert splits.schema.size <= 257
+
+
+def test_sentences_have_a_model_of_their_own_where_none_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("JENSEN_DATA", str(tmp_path))
+    monkeypatch.delenv("JENSEN_FIT_MODEL", raising=False)
+    for folder, names in {"named": ["a.txt"], "arrays": ["a.txt", "b.npy"], "two": ["a.txt", "b.txt"]}.items():
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / name).touch()
+    for arguments, model in {
+        ("fit", "--help"): "vae",
+        ("fit", "digits", "--epochs", "3"): "vae",
+        ("fit", "--json", "my/Sentences.TXT.gz"): "sentence-vae",
+        ("fit", "named", "--latents", "3"): "sentence-vae",
+        ("fit", "arrays"): "vae",
+        ("fit", "two"): "vae",
+        ("fit", "digits", "--out", "named"): "vae",
+        ("fit", "named", "--model", "language-model"): "language-model",
+        ("fit", "named", "--model=vae"): "vae",
+    }.items():
+        assert _model_of(arguments) == model, arguments
+    monkeypatch.setenv("JENSEN_FIT_MODEL", "language-model")
+    assert _model_of(("fit", "named")) == "language-model"

@@ -12,7 +12,7 @@ import jensen
 from jensen import (
     VAE,
     Conditional,
-    diagnose,
+    check,
     distributions,
     evaluation,
     families,
@@ -413,7 +413,7 @@ def test_what_does_not_fit_is_refused():
 
 def test_a_check_leaves_out_what_needs_a_posterior_that_spreads():
     model = vq().float().eval()
-    page = diagnose.check(model, rows().float(), rows=6, samples=4)
+    page = check(model, rows().float(), rows=6, samples=4)
     assert {"annealed", "bracket", "gaps", "gradients", "scale"} <= set(page.skipped)
     assert all("one code" in page.skipped[name] for name in ("annealed", "scale"))
     assert page.surgery is not None

@@ -40,9 +40,9 @@ if TYPE_CHECKING:
         walks,
         zoo,
     )
+    from .checkup import check
     from .classify import encoder_classifier
     from .conditional import Conditional, Conditioned
-    from .diagnose import check
     from .errors import JensenError
     from .evaluation import elbo, log_likelihood
     from .fitted import Evaluation, Fitted, evaluate
@@ -64,7 +64,7 @@ _NAMES = {
     "Number": "numbers",
     "Run": "run",
     "VAE": "model",
-    "check": "diagnose",
+    "check": "checkup",
     "compare": "run",
     "declared": "spec",
     "elbo": "evaluation",

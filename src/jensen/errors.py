@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 __all__ = [
     "CompositionError",
     "DataError",
     "DeadTermError",
     "FileFormatError",
     "JensenError",
+    "MemoryShortError",
     "NonFiniteError",
     "OptionError",
     "RunError",
     "ShapeError",
     "SpecError",
     "SupportError",
+    "memory_told",
 ]
 
 
@@ -67,3 +72,31 @@ class NonFiniteError(JensenError):
 
 class DeadTermError(JensenError):
     """A term of the objective never reaches any parameter."""
+
+
+class MemoryShortError(JensenError):
+    """Something does not fit into the memory of the machine or of its accelerator."""
+
+
+@contextmanager
+def memory_told() -> Iterator[None]:
+    """Turns what Python, torch's CPU allocator and its GPUs say of too little memory into one error.
+
+    Raises:
+        MemoryShortError: Where there was too little.
+
+    Example:
+        >>> with memory_told():
+        ...     raise MemoryError
+        Traceback (most recent call last):
+        jensen.errors.MemoryShortError: out of memory. Use smaller networks, a smaller batch size or fewer rows.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(word in str(error) for word in _SHORT):
+            raise
+        raise MemoryShortError("out of memory. Use smaller networks, a smaller batch size or fewer rows.") from error
+
+
+_SHORT = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")

@@ -28,7 +28,7 @@ __all__ = ["Choice", "FitOptions", "Plan", "choose", "parse_options"]
 # `python -m benchmarks.choices` measures changes of these; docs/choices.md holds what was measured last.
 _BATCH = 250
 _RATE = 2e-3
-_EXAMPLES = 11_000_000
+_EXAMPLES = 7_000_000
 _LEAST_STEPS = 4_800  # few rows make few batches, and a scale has a long way from one to a small noise
 _BF16_FROM = 300_000  # parameters
 _COMPILE_FROM = 5_000  # steps
@@ -100,7 +100,12 @@ def choose(
         OptionError: If options contradict the data, the model or one another.
     """
     context = Context(schema, count, options, classes=classes)
-    built = _own_model(model, context) if model is not None else entry_of(options.model).build(context)
+    if model is None:
+        entry = entry_of(options.model)
+        context.chose("model", entry.name, entry.summary, "--model")
+        built = entry.build(context)
+    else:
+        built = _own_model(model, context)
     device = find_device(options.device)
     _check_lengths(options)
 

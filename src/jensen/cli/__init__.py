@@ -6,16 +6,19 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 
 import cyclopts
 from cyclopts import CycloptsError
 from cyclopts.config import Env
 
-from ..errors import JensenError, OptionError
+from ..errors import JensenError, OptionError, memory_told
 from ..version import __version__
+from ..zoo import MODELS, usual
 
 __all__ = ["application", "main"]
 
+_FOLDERS = ("--out", "--resume")
 _COMMANDS = {
     "evaluate": ("measure:evaluate", "Score held-out rows of a run: bounds on log p(x), with their errors."),
     "check": ("check:check", "Say on one page whether a run's model is any good, and what limits it."),
@@ -42,30 +45,39 @@ def application(arguments: Sequence[str]) -> cyclopts.App:
         name="jensen",
         help="Variational autoencoders from one command: fitted, measured, saved, reloaded, resumed.",
         version=__version__,
-        config=Env("JENSEN_"),
         help_format="plaintext",
     )
     summary = "Fit a model to data: a name, a folder of images, a .txt, .npy, .npz or idx file."
     if arguments and arguments[0] == "fit":
         from .fit import command
 
-        app.command(command(_model_of(arguments)), name="fit")
+        app.command(command(_model_of(arguments)), name="fit", config=_environment("fit"))
     else:
         app.command("jensen.cli.fit:command", name="fit", help=summary)
     for name, (target, text) in _COMMANDS.items():
-        app.command(f"jensen.cli.{target}", name=name, help=text)
+        app.command(f"jensen.cli.{target}", name=name, help=text, config=_environment(name))
     return app
 
 
+def _environment(verb: str) -> Env:
+    """The variables that set the options of a verb; a shell takes no hyphen in their names."""
+    return Env(f"JENSEN_{verb.upper().replace('-', '_')}_", command=False)
+
+
 def _model_of(arguments: Sequence[str]) -> str:
-    """The value of --model; the last one counts, then the environment."""
-    found = os.environ.get("JENSEN_FIT_MODEL", "vae")
-    for number, argument in enumerate(arguments):
-        if argument == "--model" and number + 1 < len(arguments):
-            found = arguments[number + 1]
+    """The value of --model; the last one counts, then the environment, then what is usual for the data."""
+    found = os.environ.get("JENSEN_FIT_MODEL")
+    for before, argument in pairwise(arguments):
+        if before == "--model":
+            found = argument
         elif argument.startswith("--model="):
             found = argument.partition("=")[2]
-    return found
+    if found is not None:
+        return found
+    # Which argument names the data is not known before the options are; nothing but data is the name of a text.
+    names = [now for before, now in pairwise(arguments) if not (now.startswith("-") or before in _FOLDERS)]
+    first = next(iter(MODELS))
+    return next((model for model in map(usual, names) if model != first), first)
 
 
 def main() -> None:
@@ -73,7 +85,8 @@ def main() -> None:
     # What torch's own modules say to one another is nothing that a user could change.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.")
     try:
-        application(sys.argv[1:])(sys.argv[1:], exit_on_error=False, print_error=False)
+        with memory_told():
+            application(sys.argv[1:])(sys.argv[1:], exit_on_error=False, print_error=False)
     except CycloptsError as error:
         _fail(f"{' '.join(str(error).split())} See: jensen --help", 2)
     except JensenError as error:
@@ -89,8 +102,6 @@ def main() -> None:
             f"{error.strerror or error}: {str(error.filename or '')[:200]}. Check the name, the rights and the space.",
             1,
         )
-    except MemoryError:
-        _fail("out of memory. Use a smaller --batch-size, smaller networks or fewer rows.", 1)
     except Exception as error:  # the one place where an unforeseen error meets the user
         if os.environ.get("JENSEN_DEBUG"):
             raise

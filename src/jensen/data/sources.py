@@ -22,7 +22,7 @@ from .pixels import ImageSize
 from .text import is_sentences, is_text_file, read_sentences, text_files
 from .tree import has_images, is_image
 
-__all__ = ["DataLike", "from_memory", "open_source"]
+__all__ = ["DataLike", "from_memory", "holds_text", "open_source"]
 
 Array = NDArray[Any]
 DataLike = str | os.PathLike[str] | Array | Tensor
@@ -57,6 +57,24 @@ def open_source(
             "Leave it out."
         )
     return source
+
+
+def holds_text(data: Any) -> bool:
+    """Whether data are sentences; files are known by their names, and not opened.
+
+    Example:
+        >>> holds_text(["a sentence"]), holds_text("sentences.txt"), holds_text("digits")
+        (True, True, False)
+    """
+    if not isinstance(data, str | os.PathLike):
+        return is_sentences(data)
+    text = os.fspath(data)
+    if is_text_file(Path(text)):
+        return True
+    if not text.strip() or "\0" in text or os.sep in text or text in NAMED:
+        return False
+    folders = (folder / text for folder in data_folders())
+    return any(_rows_file(folder)[1] for folder in folders if os.path.isdir(folder))
 
 
 def _refuse_unwritable(source: Source) -> None:
@@ -154,18 +172,28 @@ def _open_named(name: str, key: str | None, image_size: ImageSize, *, download: 
 
 
 def _open_folder(folder: Path, name: str, key: str | None, image_size: ImageSize) -> Source:
-    files = sorted(p for p in folder.iterdir() if p.suffix in (".npy", ".npz"))
-    if len(files) == 1:
-        return _open_path(files[0], name, key)
-    texts = text_files(folder)
-    if not files and len(texts) == 1:
-        return replace(_open_path(texts[0], name, key), reference=name)
+    array, text = _rows_file(folder)
+    if array is not None:
+        return _open_path(array, name, key)
+    if text is not None:
+        return replace(_open_path(text, name, key), reference=name)
     if has_images(folder):
         return _open_images(folder, key, image_size)
     raise DataError(
-        f"the folder {folder} holds {len(files)} .npy or .npz files, {len(texts)} texts and no images, so it is not "
-        "clear which rows are meant. Give the path of one file."
+        f"the folder {folder} holds {len(_array_files(folder))} .npy or .npz files, {len(text_files(folder))} texts "
+        "and no images, so it is not clear which rows are meant. Give the path of one file."
     )
+
+
+def _array_files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix in (".npy", ".npz"))
+
+
+def _rows_file(folder: Path) -> tuple[Path | None, Path | None]:
+    """The one array in a folder; or, where there is no array, the one text."""
+    arrays, texts = _array_files(folder), text_files(folder)
+    array = arrays[0] if len(arrays) == 1 else None
+    return array, texts[0] if not arrays and len(texts) == 1 else None
 
 
 def _open_images(path: Path, key: str | None, image_size: ImageSize) -> Source:

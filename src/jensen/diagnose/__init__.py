@@ -2,7 +2,6 @@
 
 from .aggregate import Aggregate
 from .calibration import Calibration, simulated, simulation_calibration
-from .checking import check
 from .collapse import LatentUse, latent_use
 from .disentanglement import Disentanglement, InformationGap, dci, mutual_information_gap
 from .draws import Densities, Draws, densities_of, draws_of
@@ -39,7 +38,6 @@ __all__ = [
     "PriorGap",
     "Surgery",
     "WeightReport",
-    "check",
     "dci",
     "densities_of",
     "dictionary",

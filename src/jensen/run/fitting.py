@@ -13,7 +13,7 @@ from torch import Tensor
 from ..data import Splits, TextOptions, open_source, prepare
 from ..data.labels import LabelUse
 from ..data.sources import DataLike
-from ..errors import DataError, OptionError, RunError
+from ..errors import DataError, OptionError, RunError, memory_told
 from ..files import write_json, write_tensors
 from ..fitted import Fitted
 from ..hardware import can_compile, find_device
@@ -24,6 +24,7 @@ from ..saving import describe_model, load, read_config, rebuild
 from ..spec import describe
 from ..train import Checkpoints, Pace, Profile, TrainOptions, measure_pace
 from ..train import fit as train
+from ..zoo import usual
 from .draw import draw_inputs, draw_results
 from .folder import (
     Journal,
@@ -109,6 +110,7 @@ class _Job:
         return Run(self.folder, result, finished=True, step=history.step)
 
 
+@memory_told()
 def fit(
     data: DataLike,
     *,
@@ -151,6 +153,8 @@ def fit(
     """
     if isinstance(model, str):
         options["model"], model = model, None
+    if model is None:
+        options = {"model": usual(data), **options}
     chosen = parse_options(options)
     observer = observer or Log()
     if stop_after is not None and stop_after < 1:
@@ -262,6 +266,7 @@ def _is_density(model: Any) -> bool:
     return bool(getattr(getattr(model, "likelihood", None), "measure", "mass") == "density")
 
 
+@memory_told()
 def resume(
     path: str | os.PathLike[str],
     data: DataLike | None = None,

@@ -16,6 +16,7 @@ from ..files import read_json, write_json
 from ..numbers import QUANTITIES, SCHEMA_VERSION
 from ..recipe import parse_options
 from ..saving import SEVERAL
+from ..zoo import usual
 from .fitting import Run, fit, resume
 from .folder import new_folder, owned
 from .observe import Log, Observer
@@ -70,7 +71,7 @@ def fit_seeds(
     """
     if not 2 <= seeds <= 10_000:
         raise OptionError(f"--seeds must lie between 2 and 10000, so that runs can differ; got {seeds}.")
-    chosen = parse_options(options)
+    chosen = parse_options({"model": usual(data), **options})
     reference = _reference(data)
     name = (Path(reference).name.split(".")[0] or "data") if reference else "array"
     folder = new_folder(out, f"{name}-seeds")

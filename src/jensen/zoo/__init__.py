@@ -228,6 +228,19 @@ def entry_of(name: str) -> Entry:
     return MODELS[name]
 
 
+def usual(data: Any) -> str:
+    """The name of the model that is fitted to data where none is named: the first that is for such rows.
+
+    Example:
+        >>> usual("digits"), usual("sentences.txt")
+        ('vae', 'sentence-vae')
+    """
+    from ..data.sources import holds_text
+
+    text = holds_text(data)
+    return next(name for name, entry in MODELS.items() if ("tokens" in entry.kinds) == text)
+
+
 def build(name: str, schema: Any, rows: int, *, classes: int = 0, **options: Any) -> Built:
     """A model of the zoo for data of a schema, to train by hand.
 

@@ -16,7 +16,10 @@ class FitOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str = Field(default="vae", description="Which model; jensen models lists them.")
+    model: str = Field(
+        default="vae",
+        description="Which model; jensen models lists them. By default vae, or sentence-vae for sentences.",
+    )
     epochs: float | None = Field(
         default=None, gt=0, le=10**7, allow_inf_nan=False, description="How often each training row is seen."
     )
