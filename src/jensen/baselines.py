@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .data import Schema, Splits
+from .data import SPLITS, Schema, Splits
 from .ngrams import ngram
 
 __all__ = [
@@ -44,7 +44,7 @@ def baselines(splits: Splits, latents: int) -> dict[str, Baseline]:
     schema = splits.schema
     if schema.kind == "tokens":
         return _of_tokens(splits)
-    train, valid, test = (splits.frozen(split).flatten(1) for split in ("train", "valid", "test"))
+    train, valid, test = (splits.frozen(split).flatten(1) for split in SPLITS)
     if schema.binary:
         return {
             "independent pixels": Baseline(independent_bernoulli(train, test)),
@@ -62,7 +62,7 @@ def baselines(splits: Splits, latents: int) -> dict[str, Baseline]:
 
 
 def _of_tokens(splits: Splits) -> dict[str, Baseline]:
-    train, valid, test = (splits.stored[split] for split in ("train", "valid", "test"))
+    train, valid, test = (splits.stored[split] for split in SPLITS)
     named = {"unigram": 1, "bigram": 2, "5-gram": 5}
     return {name: Baseline(ngram(train, valid, test, n, splits.schema.levels)) for name, n in named.items()}
 

@@ -12,7 +12,7 @@ from torch.distributions import Distribution, MultivariateNormal
 from .conditional import Conditional
 from .distributions import closed_form_kl
 from .errors import JensenError
-from .families import Family, FixedScale, Normal
+from .families import FixedScale, Normal
 from .model import VAE
 from .nets import mlp
 from .noise import seeded
@@ -21,7 +21,7 @@ from .roles import Given
 
 _HALF, _LARGEST, _OUTSIDE = 1e-2, 0.45, 1e-6
 
-__all__ = ["LinearGaussian", "kl_z_score", "ppca_log_likelihood", "quadrature", "total_probability"]
+__all__ = ["LinearGaussian", "kl_z_score", "ppca_log_likelihood", "quadrature"]
 
 
 class _ExactPosterior(nn.Module):
@@ -163,26 +163,6 @@ def _check_resolved(mass: Tensor, width: float, points: int) -> None:
                 f"the grid is too {why} for the posterior of row {row}: of its mass {largest:.2g} is on one point of "
                 f"latent {axis}, {ends:.2g} on the two outermost points. Use {use}."
             )
-
-
-def total_probability(family: Family, *parameters: Tensor, values: Tensor) -> Tensor:
-    r"""What a family of one-dimensional events sums or integrates to over the given values.
-
-    Arguments:
-        family: A family with event shape (1,).
-        parameters: Its unconstrained parameters, shapes (\*, \*P).
-        values: All values of a mass, or an even grid for a density, shape (V,).
-
-    Example:
-        >>> from jensen import families
-        >>> total_probability(families.Bernoulli(1), torch.tensor([0.3]), values=torch.tensor([0.0, 1.0]))
-        tensor(1.)
-    """
-    distribution = family(*parameters)
-    batch = distribution.batch_shape
-    log_prob = distribution.log_prob(values.reshape(-1, *[1] * len(batch), 1).expand(-1, *batch, 1))
-    total: Tensor = log_prob.exp().sum(0)
-    return total if family.measure == "mass" else total * (values[1] - values[0])
 
 
 def kl_z_score(q: Distribution, p: Distribution, *, samples: int = 100_000, seed: int = 0) -> float:

@@ -1,5 +1,6 @@
 """Data: anything becomes rows with a schema, splits, and batches that are a function of seed and step."""
 
+from .arrays import SPLITS
 from .feed import Rows, batch_index
 from .found import Source
 from .remarks import tell_skipped
@@ -10,6 +11,7 @@ from .text import TextOptions
 from .vocabulary import Vocabulary
 
 __all__ = [
+    "SPLITS",
     "Rows",
     "Schema",
     "Source",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import SPLITS
 from .remarks import shown
 
 __all__ = ["Layout", "layout"]
@@ -64,7 +65,7 @@ def layout(files: list[str]) -> Layout:
         told = f"sub-folders {', '.join(sorted({part[0] for part in parts}))} are no labels; all rows are split anew"
         return Layout({"all": np.arange(len(files))}, labels, names, [told, *notes])
     splits: dict[str, Array] = {}
-    for role in ("train", "valid", "test"):
+    for role in SPLITS:
         if role in roles:
             splits[role] = np.flatnonzero(np.array(roles) == role)
     return Layout(splits, labels, names, [f"splits taken from sub-folders: {', '.join(splits)}", *notes])

@@ -28,7 +28,7 @@ from ..evaluation import (
     summarise,
 )
 from ..noise import RowNoise, mix, row_keys
-from ..numbers import Number, mean_and_se
+from ..numbers import Number
 from ..roles import Posterior
 
 __all__ = ["Efficiency", "Proposal", "Weighted", "efficiency", "importance"]
@@ -151,12 +151,10 @@ class Efficiency:
 
     Arguments:
         ess: The ratio of effective sample sizes, a geometric mean over rows.
-        ess_se: The standard error over rows of its logarithm.
         variance: The inverse ratio of the Monte Carlo variances of log p(x), averaged over rows.
     """
 
     ess: float
-    ess_se: float
     variance: float
 
     def __str__(self) -> str:
@@ -192,10 +190,10 @@ def efficiency(first: Weighted, second: Weighted) -> Efficiency:
             f"efficiencies compare at equal K on the same rows; got K={first.k} for {len(first.keys)} rows against "
             f"K={second.k} for {len(second.keys)} rows, {'the same' if first.keys == second.keys else 'other'} rows."
         )
-    log_ratio, se = mean_and_se(first.ess.log() - second.ess.log())
+    log_ratio = float((first.ess.log() - second.ess.log()).mean())
     least = torch.finfo(torch.float64).eps
     ratio = float(second.variance.sum() / first.variance.sum().clamp(min=least))
-    return Efficiency(math.exp(log_ratio), se, ratio)
+    return Efficiency(math.exp(log_ratio), ratio)
 
 
 @contextmanager

@@ -11,11 +11,10 @@ from ..data import Splits
 from ..data.sources import DataLike
 from ..diagnose.checking import check_subject
 from ..diagnose.page import Page, Subject
-from ..errors import OptionError
 from ..evaluation import measure_of
 from ..noise import mix
 from ..saving import load, read_config, rebuild
-from .folder import read_options, reopen
+from .folder import check_split, read_options, reopen
 
 __all__ = ["check_run"]
 
@@ -49,8 +48,7 @@ def check_run(
         OptionError: If there is no such split, or an option is out of range.
         RunError: If the run is unfinished, or its data have changed.
     """
-    if split not in ("train", "valid", "test"):
-        raise OptionError(f"--split cannot be {split!r}; choose train, valid or test.")
+    check_split(split)
     folder = Path(path)
     fitted = load(folder, modules=modules)
     splits = reopen(folder, data)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from ..data import Schema, Source, Splits, TextOptions, open_source, prepare
+from ..data import SPLITS, Schema, Source, Splits, TextOptions, open_source, prepare
 from ..data.labels import LabelUse
 from ..data.sources import DataLike
 from ..errors import DataError, FileFormatError, OptionError, RunError
@@ -30,6 +30,7 @@ from ..saving import FORMAT, Config
 from ..train import Report
 
 __all__ = [
+    "check_split",
     "Journal",
     "environment",
     "new_folder",
@@ -41,8 +42,6 @@ __all__ = [
     "write_data",
     "write_files",
 ]
-
-_SPLITS = {"train", "valid", "test"}
 
 
 class Journal:
@@ -224,6 +223,16 @@ def read_options(folder: Path, config: Config) -> FitOptions:
         raise FileFormatError(f"{folder / 'config.json'} does not hold the options of a fit: {error}") from error
 
 
+def check_split(split: str) -> None:
+    """Refuses the name of a split that no run has.
+
+    Raises:
+        OptionError: If it is none.
+    """
+    if split not in SPLITS:
+        raise OptionError(f"--split cannot be {split!r}; choose {', '.join(SPLITS[:-1])} or {SPLITS[-1]}.")
+
+
 def reopen(folder: Path, data: DataLike | None = None) -> Splits:
     """Opens the data of a run again and checks that they are the same.
 
@@ -235,7 +244,7 @@ def reopen(folder: Path, data: DataLike | None = None) -> Splits:
     try:
         schema, key, digests = Schema.model_validate(record["schema"]), record["key"], dict(record["sha256"])
         recorded = record["reference"]
-        if not isinstance(recorded, str | None) or not isinstance(key, str | None) or not set(digests) <= _SPLITS:
+        if not isinstance(recorded, str | None) or not isinstance(key, str | None) or not set(digests) <= set(SPLITS):
             raise TypeError("its entries are of other types than a fit writes")
     except (KeyError, TypeError, ValueError) as error:
         raise FileFormatError(f"{folder / 'data.json'} does not describe the data of a fit: {error}") from error

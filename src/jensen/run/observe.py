@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Protocol
 
-from ..data import Splits
+from ..data import SPLITS, Splits
 from ..data.vocabulary import SPECIAL
 from ..recipe import Choice
 from ..train import Profile, Report
@@ -54,7 +54,7 @@ class Log:
 def describe_data(splits: Splits) -> str:
     """What was found in the data, in one line."""
     schema = splits.schema
-    counts = ", ".join(f"{len(splits.stored[s]):,} {s}" for s in ("train", "valid", "test"))
+    counts = ", ".join(f"{len(splits.stored[s]):,} {s}" for s in SPLITS)
     labels = f"; {len(splits.label_names):,} labels" if splits.labels else ""
     return f"{schema.name}: {_rows_of(splits)}; {counts} ({splits.rule}){labels}"
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ..baselines import Baseline, baselines
 from ..classify import accuracy
-from ..data import Splits
+from ..data import SPLITS, Splits
 from ..data.sources import DataLike
-from ..errors import FileFormatError, OptionError, RunError
+from ..errors import FileFormatError, RunError
 from ..evaluation import evidence_of, latent_size, measure_of, reconstructions
 from ..files import read_json, read_tensors, write_json, write_tensors
 from ..fitted import Evaluation, Fitted, score
@@ -24,7 +24,7 @@ from ..numbers import QUANTITIES, SCHEMA_VERSION, Number, finite, mean_and_se
 from ..recipe import FitOptions
 from ..saving import load, read_config, refuse_several
 from ..train import History
-from .folder import read_lines, read_options, reopen
+from .folder import check_split, read_lines, read_options, reopen
 from .observe import Observer
 
 __all__ = ["clocked", "compare", "evaluate_run", "measure", "number_of"]
@@ -140,7 +140,7 @@ def clocked(folder: Path) -> tuple[float, float]:
 
 
 def _data_json(splits: Splits) -> dict[str, Any]:
-    counts = {f"n_{split}": len(splits.stored[split]) for split in ("train", "valid", "test")}
+    counts = {f"n_{split}": len(splits.stored[split]) for split in SPLITS}
     schema = splits.schema
     given = {"given": "label"} if splits.conditioned else {}
     shape = list(schema.event_shape)
@@ -186,8 +186,7 @@ def evaluate_run(
         modules: The user's own declared classes and builders by name.
     """
     folder = Path(path)
-    if split not in ("train", "valid", "test"):
-        raise OptionError(f"--split cannot be {split!r}; choose train, valid or test.")
+    check_split(split)
     fitted = load(folder, modules=modules)
     splits = reopen(folder, data)
     options = read_options(folder, read_config(folder))

@@ -7,14 +7,22 @@ from typing import Any
 
 from torch import nn
 
-from .. import families, likelihoods, nets, objectives
+from .. import families, likelihoods, nets
 from ..errors import OptionError
 from ..model import VAE, Explicit
 from ..noise import seeded
-from ..roles import Objective
 from .entry import Built, Context
 from .options import PixelVAEOptions
-from .pieces import elbo, latent_count, likelihood_family, networks_for, parameters_of_values, posterior_of, prior_of
+from .pieces import (
+    elbo,
+    exact,
+    latent_count,
+    likelihood_family,
+    networks_for,
+    parameters_of_values,
+    posterior_of,
+    prior_of,
+)
 
 __all__ = ["build"]
 
@@ -50,7 +58,7 @@ def build(context: Context) -> Built:
     family = _family(context)
     if not isinstance(context.options, PixelVAEOptions):
         model: Any = Explicit(_likelihood(context, family, 0))
-        return Built(model, _exact, **how)
+        return Built(model, exact, **how)
     latents = latent_count(context)
     networks = networks_for(context, latents)
     posterior = posterior_of(context, networks, latents)
@@ -58,10 +66,6 @@ def build(context: Context) -> Built:
     prior = prior_of(context, latents, posterior, name=context.options.prior)
     model = VAE(prior, _likelihood(context, family, _MAP, to_map), posterior)
     return Built(model, elbo(context), **how)
-
-
-def _exact(steps: int) -> tuple[Objective, str]:
-    return objectives.LogLikelihood(), "log-likelihood, nats/example, exact"
 
 
 def _family(context: Context) -> Any:

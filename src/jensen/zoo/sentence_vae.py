@@ -13,7 +13,7 @@ from ..noise import seeded
 from ..roles import Objective
 from .entry import Built, Context
 from .options import LanguageModelOptions
-from .pieces import elbo
+from .pieces import elbo, exact
 
 __all__ = ["build"]
 
@@ -33,7 +33,7 @@ def build(context: Context) -> Built:
     tokens = context.schema.protocol.split("; ")[1]
     context.chose("tokens", tokens, "a vocabulary of the training rows", "--level, --vocabulary, --max-length")
     if isinstance(context.options, LanguageModelOptions):
-        return Built(Explicit(_likelihood(context, 0)), _exact, rate=_RATE, compiles=False, epochs=_EPOCHS)
+        return Built(Explicit(_likelihood(context, 0)), exact, rate=_RATE, compiles=False, epochs=_EPOCHS)
     latents = context.options.latents
     context.chose("latents", f"{latents} latents", "with a standard normal prior", "--latents")
     model = VAE(priors.StandardNormal(latents), _likelihood(context, latents), _posterior(context, latents))
@@ -68,10 +68,6 @@ def _floor(context: Context, steps: int) -> float:
     if context.options.free_bits or steps < _FREE_FROM:
         return 0.0
     return round(min(_FREE_NATS, math.log(context.rows) / 2), 2)
-
-
-def _exact(steps: int) -> tuple[Objective, str]:
-    return objectives.LogLikelihood(), "log-likelihood, nats/example, exact"
 
 
 def _objective(context: Context) -> Callable[[int], tuple[Objective, str]]:

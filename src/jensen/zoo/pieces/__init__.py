@@ -4,7 +4,7 @@ from .coders import Coders, coders
 from .latent import latent_count, posterior_named, posterior_of, prior_of
 from .likelihood import likelihood_family
 from .networks import Networks, networks_for, parameters_of_values
-from .objective import elbo, estimator_of, weighted
+from .objective import elbo, estimator_of, exact, weighted
 
 __all__ = [
     "Coders",
@@ -12,6 +12,7 @@ __all__ = [
     "coders",
     "elbo",
     "estimator_of",
+    "exact",
     "latent_count",
     "likelihood_family",
     "networks_for",

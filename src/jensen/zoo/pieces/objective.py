@@ -10,7 +10,7 @@ from ...errors import OptionError
 from ...roles import Objective
 from ..entry import Context
 
-__all__ = ["elbo", "estimator_of", "weighted"]
+__all__ = ["elbo", "estimator_of", "exact", "weighted"]
 
 _RISING = 0.25  # of the steps
 
@@ -39,6 +39,11 @@ def warmed(options: Any, steps: int) -> tuple[float | schedules.Schedule, str]:
         raise OptionError(f"--kl-warmup {rising} must be below the number of steps, {steps}.")
     shape = schedules.Sigmoid if getattr(options, "annealing", "linear") == "sigmoid" else schedules.Linear
     return shape(0.0, options.beta, steps=rising), f"{text} after {rising} steps of warm-up"
+
+
+def exact(steps: int) -> tuple[Objective, str]:
+    """The log-likelihood, of a model without latents."""
+    return objectives.LogLikelihood(), "log-likelihood, nats/example, exact"
 
 
 def elbo(context: Context, *, factorises: bool = True) -> Callable[[int], tuple[Objective, str]]:
