@@ -9,6 +9,7 @@ import scipy.stats
 import torch
 
 from jensen import distributions, families
+from jensen.distributions.categorical import chosen
 
 LOGITS = [sign * size for size in (1e-4, 1e-2, 0.14999, 0.15, 1.0, 20.0, 100.0, 1e4) for sign in (1, -1)] + [0.0]
 both_types = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -124,12 +125,62 @@ def test_training_starts_near_the_mean_of_the_data(name):
     assert all(p.isfinite().all() for p in constant)
 
 
+COINS = {
+    "coins": lambda logits: distributions.Bernoulli(logits=logits),
+    "straight-through": lambda logits: distributions.StraightThroughBernoulli(logits, 0.5),
+}
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 2e-6)])
 @pytest.mark.parametrize("x", [0.0, 1.0])
-def test_coins_are_scored_to_the_last_digits_of_their_logits(dtype, tolerance, x):
+@pytest.mark.parametrize("coins", COINS.values(), ids=COINS)
+def test_coins_are_scored_to_the_last_digits_of_their_logits(dtype, tolerance, x, coins):
     logits = torch.linspace(-90, 90, 721, dtype=dtype, requires_grad=True)
-    log_prob = distributions.Bernoulli(logits=logits).log_prob(torch.full_like(logits, x))
+    log_prob = coins(logits).log_prob(torch.full_like(logits, x))
     exact = -np.logaddexp(0.0, (1 - 2 * x) * logits.detach().double().numpy())
     np.testing.assert_allclose(log_prob.detach().double().numpy(), exact, atol=tolerance, rtol=0)
     (slope,) = torch.autograd.grad(log_prob.sum(), logits)
     torch.testing.assert_close(slope, x - logits.detach().sigmoid(), atol=tolerance, rtol=0)
+
+
+def test_coins_of_short_numbers_keep_their_small_log_probabilities():
+    logits = torch.tensor([8.0, -8.0, 0.5], dtype=torch.bfloat16)
+    log_prob = distributions.Bernoulli(logits=logits).log_prob(torch.tensor([1.0, 0.0, 1.0], dtype=torch.bfloat16))
+    exact = torch.tensor([-math.log1p(math.exp(-8))] * 2 + [-math.log1p(math.exp(-0.5))])
+    torch.testing.assert_close(log_prob.float(), exact, rtol=1e-2, atol=0)
+
+
+def test_the_divergence_of_coins_keeps_its_digits():
+    q, p = (distributions.Bernoulli(logits=torch.tensor(a, dtype=torch.float64)) for a in (21.0, 25.0))
+    on, off = 1 / (1 + math.exp(-21)), math.exp(-21) / (1 + math.exp(-21))
+    exact = on * (math.log1p(math.exp(-25)) - math.log1p(math.exp(-21))) + off * (
+        -21 - math.log1p(math.exp(-21)) + 25 + math.log1p(math.exp(-25))
+    )
+    assert float(distributions.closed_form_kl(q, p)) == pytest.approx(exact, abs=1e-14)
+
+
+def test_categories_have_the_frequencies_of_their_probabilities():
+    probabilities = torch.tensor([[0.1, 0.0, 0.6, 0.3, 0.0], [0.0, 0.5, 0.0, 0.0, 0.5]], dtype=torch.float64)
+    torch.manual_seed(3)
+    drawn = distributions.Categorical(logits=probabilities.log()).sample((20_000,))
+    assert drawn.shape == (20_000, 2)
+    share = torch.stack([(drawn == number).double().mean(0) for number in range(5)], -1)
+    error = (probabilities * (1 - probabilities) / 20_000).sqrt()
+    assert ((share - probabilities).abs() <= 4.5 * error).all()  # what is impossible was never drawn
+
+
+def test_numbers_at_the_ends_draw_no_impossible_category():
+    logits = torch.tensor([-math.inf, 0.3, -0.2, 0.1, -math.inf])
+    ends = torch.tensor([0.0, 1 - 2**-53, 0.5], dtype=torch.float64)
+    assert chosen(logits, ends).tolist() == [1, 3, 2]
+    many = torch.randn(500, 7, generator=torch.Generator().manual_seed(0))
+    many[:, -1] = -math.inf
+    assert (chosen(many, torch.full((500,), 1 - 2**-53, dtype=torch.float64)) == 5).all()
+
+
+def test_choices_are_the_same_in_blocks(monkeypatch):
+    logits, uniform = torch.randn(3, 5, 4), torch.rand(2, 3, 5)
+    expected = (uniform[..., None] >= logits.softmax(-1).cumsum(-1)).sum(-1).clamp(max=3)
+    assert torch.equal(chosen(logits, uniform), expected)
+    monkeypatch.setattr("jensen.distributions.categorical._BLOCK", 8)
+    assert torch.equal(chosen(logits, uniform), expected)

@@ -8,7 +8,7 @@ import torch
 from torch import distributions as td
 from torch import nn
 
-from jensen import VAE, Conditional, JensenError, families, nets, priors, testing
+from jensen import VAE, Conditional, JensenError, distributions, families, nets, priors, testing
 from jensen import evaluation as evaluate
 from jensen.errors import DataError, OptionError, ShapeError, SupportError
 from jensen.evaluation.running import RunningSums
@@ -239,7 +239,7 @@ def test_models_that_do_not_fit_together_are_refused():
         evaluate.elbo(model, x)
     with pytest.raises(ShapeError, match=r"\(3,\).*\(2,\)"):
         VAE(priors.StandardNormal(3), model.likelihood, posterior)
-    with pytest.raises(OptionError, match="k=0"):
+    with pytest.raises(OptionError, match="got 0"):
         evaluate.bounds(model, x, k=0)
 
 
@@ -281,7 +281,9 @@ NOISES = {
     "bernoulli": lambda n: expanded(td.Bernoulli(torch.tensor(0.3)), n),
     "dirichlet": lambda n: td.Dirichlet(torch.tensor([0.5, 1.0, 2.0])).expand((n,)),
     "one-hot": lambda n: td.OneHotCategorical(torch.tensor([0.2, 0.3, 0.5])).expand((n,)),
-    "one-hot-per-latent": lambda n: td.OneHotCategorical(torch.tensor([0.2, 0.3, 0.5])).expand((n, 2)),
+    "one-hot-per-latent": lambda n: distributions.OneHotCategorical(
+        torch.tensor([0.2, 0.3, 0.5]).log().expand(n, 2, 3)
+    ),
     "mixture": lambda n: td.MixtureSameFamily(
         td.Categorical(torch.tensor([0.3, 0.7]).expand(n, 2)),
         td.Independent(td.Normal(torch.tensor([[0.0, 1.0], [4.0, 2.0]]).expand(n, 2, 2), 1.0), 1),
@@ -386,9 +388,48 @@ def test_a_draw_past_the_rows_noise_is_refused(draw):
         draw()
 
 
-def test_a_multinomial_draw_without_rows_is_refused():
+CHOICES = {
+    "one-hot": lambda a: distributions.OneHotCategorical(a),
+    "straight-through": lambda a: distributions.StraightThroughCategorical(a, 0.5, relaxed=False),
+    "binned": lambda a: distributions.BinnedCategorical(a),
+    "normal-mixture": lambda a: distributions.NormalMixture(a, a[..., None].expand(*a.shape, 2), torch.ones(4, 2)),
+    "binned-mixture": lambda a: families.DiscretizedLogisticMixture(5, 16, 4)(a, a, a).base_dist,
+}
+
+
+@pytest.mark.parametrize("samples", [(), (6,)])
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_choice_belongs_to_its_row_wherever_the_batch_stands(name, samples):
+    """A batch of (K, B) stands samples first, one of (B, D) rows first, and both are drawn from."""
+    keys, sampled = [11, 12, 13], bool(samples)
+    logits = torch.randn(3, 5, 4) if sampled else torch.randn(6, 3, 5, 4)
+    rows = [2, 1]
+    with RowNoise(keys):
+        whole = CHOICES[name](logits).sample(samples)
+    with RowNoise([keys[row] for row in rows]):
+        part = CHOICES[name](logits[rows] if sampled else logits[:, rows]).sample(samples)
+    assert torch.equal(part, whole[:, rows])
+    assert not torch.equal(whole[0], whole[1])
+
+
+def test_the_generator_may_be_named_and_left_out_inside_the_rows_noise():
+    with RowNoise([1, 2, 3]):
+        first = torch.randn((4, 3), generator=None)
+    with RowNoise([1, 2, 3]):
+        assert torch.equal(torch.randn(4, 3), first)
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 4), (2, 4)])
+def test_a_multinomial_draw_without_rows_is_refused(shape):
     with RowNoise([1, 2, 3]), pytest.raises(JensenError, match="multinomial"):
-        torch.multinomial(torch.ones(6), 3)
+        torch.multinomial(torch.ones(shape), 3)
+
+
+@pytest.mark.parametrize("k", [0, 2.5, "many"])
+def test_a_bound_needs_a_whole_number_of_samples(k):
+    oracle = testing.LinearGaussian(torch.eye(3)[:, :2], noise=0.5)
+    with pytest.raises(OptionError, match="at least 1 sample k"):
+        evaluate.bounds(oracle.model, torch.zeros(2, 3).double(), k=k)
 
 
 def test_keys_are_those_of_the_content():

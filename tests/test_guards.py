@@ -196,10 +196,17 @@ def test_what_is_kept_is_the_average():
     assert any(not torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize("phases", [{"wake": 0.0, "sleep": 1.0}, {"sleep": 1.0}])
-def test_an_encoder_that_learns_from_samples_is_not_told_that_its_decoder_is_dead(phases):
+@pytest.mark.parametrize(
+    "objective",
+    [
+        objectives.ReweightedWakeSleep(2, wake=0.0, sleep=1.0),
+        objectives.ReweightedWakeSleep(2, sleep=1.0),
+        objectives.AggressiveInference(objectives.ReweightedWakeSleep(2, wake=0.0, sleep=1.0), steps=20),
+    ],
+)
+def test_an_encoder_that_learns_from_samples_is_not_told_that_its_decoder_is_dead(objective):
     model, before = vae(), weights(vae())
-    history = train.fit(model, objectives.ReweightedWakeSleep(2, **phases), coins(), steps=140, batch_size=16)
+    history = train.fit(model, objective, coins(), steps=140, batch_size=16)
     assert history.finished
     assert all(not torch.equal(value, before[name]) for name, value in weights(model).items())
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors
 import torch
 from torch import nn
 
@@ -125,6 +126,13 @@ def test_a_run_with_a_users_own_model(tmp_path):
     assert jensen.resume(run.path, X.numpy(), modules=modules).finished
     fitted = jensen.load(run.path, modules=modules)
     assert jensen.evaluate(fitted, X.numpy(), k=5).elbo.n == 20
+
+
+def test_a_users_own_model_that_is_refused_leaves_no_folder_in_the_way_of_a_better_one(tmp_path):
+    few = {"out": tmp_path / "run", "steps": 2, "samples": 2}
+    with pytest.raises(SpecError, match="cannot draw from itself"):
+        jensen.fit(X.numpy(), model=vae(nets.mlp(5, 4, hidden=(8,))), **few)
+    assert jensen.fit(X.numpy(), model=vae(), **few).finished
 
 
 def test_shared_tensors_are_written_once_and_stay_shared(tmp_path):
@@ -344,9 +352,25 @@ def test_new_rows_of_a_file_of_several_arrays_are_those_of_the_name_that_was_fit
     np.savez(tmp_path / "one.npz", rows=rows)
     run = jensen.fit(tmp_path / "two.npz", key="feat", out=tmp_path / "run", steps=2, samples=2, hidden=[8])
     jensen.save(run.model, tmp_path / "copy")
+    np.savez(tmp_path / "wrong.npz", feats=rows, x=rows + 1, y=rows + 2)
+    np.save(tmp_path / "rows.npy", rows)
     for model in (run.model, jensen.load(tmp_path / "copy")):
-        np.testing.assert_array_equal(model.embed(tmp_path / "two.npz"), model.embed(rows))
-        np.testing.assert_array_equal(model.embed(tmp_path / "one.npz"), model.embed(rows))
+        for name in ("two.npz", "one.npz", "rows.npy"):
+            np.testing.assert_array_equal(model.embed(tmp_path / name), model.embed(rows))
+        with pytest.raises(DataError, match=r"no array 'feat'; it has feats, x, y\. .* meant as \.npy"):
+            model.embed(tmp_path / "wrong.npz")
+
+
+def test_which_of_several_arrays_a_model_reads_is_told(tmp_path, caplog):
+    rows = np.random.default_rng(0).normal(size=(40, 3))
+    np.savez(tmp_path / "known.npz", x=rows, y=rows + 1)
+    np.savez(tmp_path / "unknown.npz", a=rows, b=rows + 1)
+    model = jensen.fit(rows, out=tmp_path / "run", steps=2, samples=2, hidden=[8]).model
+    with caplog.at_level("WARNING", "jensen"):
+        np.testing.assert_array_equal(model.embed(tmp_path / "known.npz"), model.embed(rows))
+    assert "took the array 'x' of x, y" in caplog.text
+    with pytest.raises(DataError, match=r"holds 2 arrays: a, b\. .* save the one that is meant as \.npy"):
+        model.embed(tmp_path / "unknown.npz")
 
 
 def test_every_number_says_what_it_is():
@@ -359,3 +383,24 @@ def test_every_number_says_what_it_is():
     assert fields["split"] == "valid" and fields["n"] == 50 and fields["k"] == 20
     assert number.mean == pytest.approx(float(oracle.log_evidence(x).mean()), abs=1e-9)
     assert json.loads(json.dumps(jensen.evaluate(oracle.model, x[:1], k=1).to_json(), allow_nan=False))
+
+
+def test_codes_that_the_numbers_of_a_model_cannot_hold_are_refused():
+    model = jensen.Fitted(testing.LinearGaussian(torch.eye(3)[:, :2], noise=0.5).model.float())
+    with pytest.raises(DataError, match=r"as torch.float32 has values that are not finite"):
+        model.decode(np.array([[1e300, 0.0]]))
+
+
+def test_a_file_that_cannot_be_written_is_told_and_leaves_nothing(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    for write in (lambda path: write_json(path, {}), lambda path: write_tensors(path, {"a": torch.zeros(2)})):
+        with pytest.raises(FileFormatError, match="could not write"):
+            write(tmp_path / "file" / "under" / "it")
+
+    def full(*_, **__):
+        raise safetensors.SafetensorError("I/O error: File too large (os error 27)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(FileFormatError, match=r"could not write .* File too large"):
+        write_tensors(tmp_path / "new", {"a": torch.zeros(2)})
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

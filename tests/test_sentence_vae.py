@@ -130,7 +130,7 @@ def test_a_model_without_latents_has_no_codes(plain):
 
 def test_data_and_model_must_suit_each_other(text, tmp_path):
     with pytest.raises(OptionError, match="--model sentence-vae"):
-        jensen.fit(text, out=tmp_path / "a")
+        jensen.fit(text, model="vae", out=tmp_path / "a")
     with pytest.raises(OptionError, match="sentence-vae cannot model digits"):
         jensen.fit("digits", model="sentence-vae", out=tmp_path / "b")
     with pytest.raises(DataError, match="binarisation"):

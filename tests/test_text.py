@@ -341,7 +341,9 @@ def test_sentences_have_a_model_of_their_own_where_none_is_named(tmp_path, monke
         (tmp_path / folder).mkdir()
         for name in names:
             (tmp_path / folder / name).touch()
+    (tmp_path / "one.txt").touch()
     for arguments, model in {
+        ("fit", "."): "vae",
         ("fit", "--help"): "vae",
         ("fit", "digits", "--epochs", "3"): "vae",
         ("fit", "--json", "my/Sentences.TXT.gz"): "sentence-vae",

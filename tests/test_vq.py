@@ -429,3 +429,14 @@ def test_the_codes_in_use_are_those_that_rows_choose():
             codebook.after_step(GOOD)
     found = codebook.usage()
     assert found["codes_used"] == 2 and found["code_perplexity"] == pytest.approx(2, abs=0.1)
+
+
+def test_a_codebook_that_was_saved_with_one_count_is_loaded():
+    book, old = nets.Codebook(4, 2), nets.Codebook(4, 2)
+    old.counts.copy_(torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    saved = old.state_dict()
+    del saved["chosen"]
+    book.load_state_dict(saved)
+    assert torch.equal(book.chosen, old.counts) and "chosen" not in saved
+    book.load_state_dict(old.state_dict())
+    assert torch.equal(book.chosen, torch.ones(4))

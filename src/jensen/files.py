@@ -7,6 +7,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,9 +38,9 @@ def sync_folder(folder: Path) -> None:
 
 def _write(path: Path, save: Callable[[Path], object]) -> None:
     """Writes beside the target, makes it durable, then renames: readers see the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         save(temporary)
         temporary.chmod(_MODE)  # safetensors leaves its files readable by their owner alone
         with temporary.open("rb") as file:
@@ -50,13 +51,14 @@ def _write(path: Path, save: Callable[[Path], object]) -> None:
             f"could not write {path}: {error.object[max(0, error.start - 40) : error.end + 40]!r} is not UTF-8. Rename "
             "the file or folder of that name."
         ) from error
-    except OSError as error:
+    except (OSError, safetensors.SafetensorError) as error:
         raise FileFormatError(
-            f"could not write {path}: {error.strerror or error}. Free some space or choose another "
+            f"could not write {path}: {getattr(error, 'strerror', None) or error}. Free some space or choose another "
             "folder; what was there before is unchanged."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where there is no folder, there is nothing in it
+            temporary.unlink()
     sync_folder(path.parent)
 
 

@@ -41,7 +41,7 @@ def seed_device(device: torch.device, seed: int) -> None:
 @contextmanager
 def seeded(*parts: int | str) -> Iterator[None]:
     """Seeds torch's generators from the parts inside the block, and puts them back as they were after it."""
-    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # all of them are seeded
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(mix(*parts))
         yield
@@ -138,6 +138,7 @@ class RowNoise(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if kwargs.get("generator") is not None:  # of rows further in
             return func(*args, **kwargs)
+        kwargs.pop("generator", None)
         if func is F.gumbel_softmax:
             return self._gumbel_softmax(*args, **kwargs)
         if func is torch.normal:
@@ -207,11 +208,12 @@ class RowNoise(TorchFunctionMode):
             common: Tensor = func(*(t.cpu() for t in tensors), *rest, generator=self.common, **kwargs).to(first.device)
             return common
         if func is torch.multinomial:
-            # torch flattens all batch dimensions of a categorical into one, rows first.
-            if first.ndim != 2 or first.shape[0] % count:
+            # torch flattens all batch dimensions of a categorical into one, and which of them were rows is lost.
+            if first.ndim != 2 or first.shape[0] != count:
                 raise JensenError(
                     f"cannot give each of {count} rows its own noise: probabilities of a multinomial draw of shape "
-                    f"{tuple(first.shape)}, not (rows, categories), have no batch."
+                    f"{tuple(first.shape)}, not ({count}, categories), do not say which are of one row. Draw with "
+                    "jensen.distributions.Categorical or OneHotCategorical instead of those of torch."
                 )
             slices = [t.cpu().chunk(count) for t in tensors]
             dim, joined = 0, torch.cat

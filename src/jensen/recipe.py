@@ -28,7 +28,7 @@ __all__ = ["Choice", "FitOptions", "Plan", "choose", "parse_options"]
 # `python -m benchmarks.choices` measures changes of these; docs/choices.md holds what was measured last.
 _BATCH = 250
 _RATE = 2e-3
-_EXAMPLES = 7_000_000
+_EXAMPLES = 6_000_000
 _LEAST_STEPS = 4_800  # few rows make few batches, and a scale has a long way from one to a small noise
 _BF16_FROM = 300_000  # parameters
 _COMPILE_FROM = 5_000  # steps

@@ -71,22 +71,20 @@ def holds_text(data: Any) -> bool:
     text = os.fspath(data)
     if is_text_file(Path(text)):
         return True
-    if not text.strip() or "\0" in text or os.sep in text or text in NAMED:
+    if not text.strip() or "\0" in text or _looks_like_path(text) or text in NAMED:
         return False
     folders = (folder / text for folder in data_folders())
     return any(_rows_file(folder)[1] for folder in folders if os.path.isdir(folder))
 
 
 def _refuse_unwritable(source: Source) -> None:
-    """Refuses names that no file of a run can hold."""
-    files = [file for each in source.files.values() for file in each]
-    for text in (source.reference or "", *source.label_names, *files, *source.skipped):
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise DataError(
-                f"{text!r} is not UTF-8, so a run cannot name its data. Rename the file or folder."
-            ) from error
+    """Refuses a path that no file of a run can hold; the names in a folder have been made printable."""
+    try:
+        (source.reference or "").encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{source.reference!r} is not UTF-8, so a run cannot name its data. Rename the file or folder."
+        ) from error
 
 
 def _open(data: DataLike, key: str | None, image_size: ImageSize, *, download: bool) -> Source:
@@ -103,17 +101,22 @@ def _open(data: DataLike, key: str | None, image_size: ImageSize, *, download: b
         if key is not None:
             raise DataError(f"--key {key} chooses an array of an .npz file; digits is one array.")
         return digits()
-    looks_like_path = os.sep in text or text.startswith(".") or text.endswith(_SUFFIXES) or is_image(text)
+    looks_like_path = _looks_like_path(text)
     if not looks_like_path:
         named = _open_named(text, key, image_size, download=download)
         if named is not None:
             return named
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))  # where there is no such user, it stays as it is
     if not os.path.exists(path):  # also says no to names that are too long
         raise DataError(_missing(text, looks_like_path=looks_like_path))
     if path.is_dir() or is_image(path.name):
         return _open_images(path, key, image_size)
     return _open_path(path, path.name.split(".")[0], key)
+
+
+def _looks_like_path(text: str) -> bool:
+    """Whether a text can be no name of data."""
+    return os.sep in text or text.startswith(".") or text.endswith(_SUFFIXES) or is_image(text)
 
 
 def from_memory(data: Any) -> Array:

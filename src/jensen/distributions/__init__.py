@@ -2,6 +2,7 @@
 
 from .bernoulli import Bernoulli
 from .beta import Beta
+from .categorical import Categorical
 from .codes import CodeGrid, PointMass, code_of
 from .continuous_bernoulli import ContinuousBernoulli
 from .detach import detached
@@ -28,6 +29,7 @@ __all__ = [
     "Bernoulli",
     "Beta",
     "BinnedCategorical",
+    "Categorical",
     "CodeGrid",
     "ContinuousBernoulli",
     "DiscretizedLogistic",

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Bernoulli as TorchBernoulli
 
-__all__ = ["Bernoulli"]
+__all__ = ["Bernoulli", "softplus"]
 
 _LINEAR = 40.0  # from here on log(1 + exp(l)) is l in double precision too
+
+
+def softplus(logits: Tensor) -> Tensor:
+    r""":math:`\log(1 + e^\ell)` to the last digits in double precision too.
+
+    Example:
+        >>> softplus(torch.tensor(0.0))
+        tensor(0.6931)
+    """
+    return F.softplus(logits, threshold=_LINEAR)
 
 
 class Bernoulli(TorchBernoulli):
     r"""Coin flips, :math:`\log p(x) = x \ell - \log(1 + e^\ell)` for the logit ℓ.
 
     Example:
-        >>> import torch
         >>> Bernoulli(logits=torch.tensor(0.0)).log_prob(torch.tensor(1.0))
         tensor(-0.6931)
     """
@@ -23,5 +33,8 @@ class Bernoulli(TorchBernoulli):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        log_prob: Tensor = (value * self.logits).sub_(F.softplus(self.logits, threshold=_LINEAR))
+        logits = self.logits
+        if logits.dtype.itemsize < torch.float32.itemsize:
+            logits = logits.float()  # the difference would keep no digits of a small log-probability
+        log_prob: Tensor = (value * logits).sub_(softplus(logits))
         return log_prob

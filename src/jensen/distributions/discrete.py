@@ -7,11 +7,12 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Size, Tensor
-from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import OneHotCategorical as TorchOneHotCategorical
 from torch.distributions import constraints
 from torch.types import _size
 
+from .bernoulli import Bernoulli
+from .categorical import Categorical
 from .logistic import Logistic
 
 __all__ = ["OneHot", "OneHotCategorical", "StraightThroughBernoulli", "StraightThroughCategorical"]
@@ -50,6 +51,10 @@ class OneHotCategorical(TorchOneHotCategorical):
     def expand(self, batch_shape: _size, _instance: None = None) -> OneHotCategorical:
         return OneHotCategorical(self.logits.expand(*batch_shape, self.logits.shape[-1]), validate_args=False)
 
+    def sample(self, sample_shape: _size = Size()) -> Tensor:  # noqa: B008 (torch's signature)
+        index = Categorical(logits=self.logits, validate_args=False).sample(sample_shape)
+        return F.one_hot(index, self.logits.shape[-1]).to(self.logits)
+
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
@@ -58,7 +63,7 @@ class OneHotCategorical(TorchOneHotCategorical):
         return (value * self.logits.masked_fill(empty, 0.0)).sum(-1)
 
 
-class StraightThroughBernoulli(TorchBernoulli):
+class StraightThroughBernoulli(Bernoulli):
     r"""Coin flips whose samples are hard and have the gradient of a relaxed sample.
 
     With logistic noise g and :math:`s = \sigma((a + g) / \tau)`, a sample is :math:`z = 1[a + g > 0]`, of which exactly
@@ -90,11 +95,6 @@ class StraightThroughBernoulli(TorchBernoulli):
     def expand(self, batch_shape: _size, _instance: None = None) -> StraightThroughBernoulli:
         logits = self.logits.expand(batch_shape)
         return StraightThroughBernoulli(logits, self.temperature, relaxed=self.has_rsample, validate_args=False)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
-        return value * self.logits - F.softplus(self.logits)
 
     def rsample(self, sample_shape: _size = Size()) -> Tensor:  # noqa: B008 (torch's signature)
         noisy = Logistic(self.logits, torch.ones_like(self.logits), validate_args=False).rsample(sample_shape)

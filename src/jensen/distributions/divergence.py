@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import (
     Bernoulli,
@@ -14,6 +13,7 @@ from torch.distributions import (
     kl_divergence,
 )
 
+from .bernoulli import softplus
 from .codes import PointMass
 from .lowrank import LowRankNormal
 from .sphere import PowerSpherical, UniformSphere
@@ -75,7 +75,7 @@ def _independent_kl(q: Independent[Distribution], p: Independent[Distribution]) 
 
 def _bernoulli_kl(q: Bernoulli, p: Bernoulli) -> Tensor:
     # torch's own formula is infinite where a probability of p rounds to 0 or 1.
-    return q.probs * (q.logits - p.logits) - F.softplus(q.logits) + F.softplus(p.logits)
+    return q.probs * (q.logits - p.logits) - softplus(q.logits) + softplus(p.logits)
 
 
 def _is_diagonal_normal(p: Distribution) -> bool:

@@ -8,6 +8,8 @@ from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 from torch.types import _size
 
+from .categorical import Categorical
+
 __all__ = ["BinnedCategorical", "DiscretizedLogistic", "UnitGrid"]
 
 
@@ -141,8 +143,7 @@ class BinnedCategorical(Distribution):
         return logits.gather(-1, level.expand(shape)[..., None])[..., 0]
 
     def sample(self, sample_shape: _size = Size()) -> Tensor:  # noqa: B008 (torch's signature)
-        chosen = torch.distributions.Categorical(logits=self.logits, validate_args=False)
-        level: Tensor = chosen.sample(sample_shape)
+        level = Categorical(logits=self.logits, validate_args=False).sample(sample_shape)
         return level.to(self.logits.dtype) / (self.levels - 1)
 
     @property

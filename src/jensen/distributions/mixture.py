@@ -6,8 +6,10 @@ import math
 
 import torch
 from torch import Size, Tensor
-from torch.distributions import Categorical, Distribution, constraints
+from torch.distributions import Distribution, constraints
 from torch.types import _size
+
+from .categorical import Categorical
 
 __all__ = ["NormalMixture"]
 

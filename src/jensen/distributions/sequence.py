@@ -9,6 +9,8 @@ from torch import Size, Tensor
 from torch.distributions import Distribution, constraints
 from torch.types import _size
 
+from .categorical import chosen
+
 __all__ = ["Predictor", "Sentences", "Sequences"]
 
 _PAD, _BEGIN, _END, _UNKNOWN, _FIRST = 0, 1, 2, 3, 2
@@ -191,7 +193,7 @@ class Sequences(Distribution):
         for step in range(self.length):
             state = self.network.step(self.network.inputs(token) + context, state)
             logits = self._logits(state[0])
-            choice = _likeliest(logits) if uniform is None else _inverse(logits, uniform.reshape(rows, -1)[:, step])
+            choice = _likeliest(logits) if uniform is None else chosen(logits, uniform.reshape(rows, -1)[:, step])
             token = torch.where(done, _PAD, choice + _FIRST)
             grown[:, step] = token
             done = done | (token == _END)
@@ -209,10 +211,3 @@ def _likeliest(logits: Tensor) -> Tensor:
     known = logits.clone()
     known[:, _UNKNOWN - _FIRST] = -torch.inf
     return known.argmax(-1)
-
-
-def _inverse(logits: Tensor, uniform: Tensor) -> Tensor:
-    """The first token at which the cumulative probability exceeds a uniform number, shape (N,)."""
-    total = logits.double().softmax(-1).cumsum(-1)
-    found = torch.searchsorted(total, (uniform.double() * total[:, -1])[:, None], right=True)[:, 0]
-    return found.clamp(max=logits.shape[-1] - 1)

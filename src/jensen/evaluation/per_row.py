@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import JensenError, NonFiniteError, OptionError
+from ..errors import JensenError, NonFiniteError
 from ..noise import RowNoise, mix, row_keys, seeded
+from ..numbers import whole
 from ..roles import Given
 from .checks import check_data, draws_alike, evidence_of
 from .chunks import CHUNK_ROWS, device_of, evaluation_mode, given_padded, in_chunks, padded
@@ -76,8 +77,7 @@ def bounds(model: Any, x: Tensor, *, k: int = 1000, seed: int = 0, given: Given 
         >>> torch.allclose(bounds(oracle.model, x, k=7).elbo, oracle.log_evidence(x))
         True
     """
-    if k < 1:
-        raise OptionError(f"a bound needs at least 1 sample; got k={k}.")
+    k = whole(k, 1, "a bound needs at least 1 sample k")
     if evidence_of(model) == "none":
         raise JensenError(
             f"{type(model).__name__} has no q(z|x) or no p(z), so log p(x) is not defined and there is no bound on it. "

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Categorical, Independent, MixtureSameFamily, constraints
+from torch.distributions import Independent, MixtureSameFamily, constraints
 
-from ..distributions import DiscretizedLogistic, UnitGrid, bounded_scale, unbounded_scale
+from ..distributions import Categorical, DiscretizedLogistic, UnitGrid, bounded_scale, unbounded_scale
 from ..errors import OptionError
 from ..spec import declared
 from .base import Measure, event_shape_of

@@ -9,7 +9,6 @@ from typing import Any
 from torch import Tensor
 
 from ..evaluation import Bounds, Latents, Number, bounds, kind_of, latents, summarise
-from ..numbers import whole
 from ..roles import Given
 from .model import Fitted
 
@@ -82,7 +81,6 @@ def evaluate(
         >>> evaluate(oracle.model, torch.zeros(4, 3, dtype=torch.float64), k=10).log_likelihood.kind
         'lower'
     """
-    k = whole(k, 1, "a bound needs at least 1 sample k")
     fitted = model if isinstance(model, Fitted) else Fitted(model)
     rows = fitted.model_values(x)
     return score(fitted, rows, k=k, seed=seed, split=split, given=fitted.given(labels, len(rows)))

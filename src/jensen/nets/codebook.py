@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -69,6 +71,12 @@ class Codebook(nn.Module):
         self.register_buffer("sums", self.vectors.clone())
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self._seen: tuple[Tensor, Tensor] | None = None
+
+    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        # Codebooks that were saved before choices were counted apart from starts have one count for both.
+        if f"{prefix}counts" in state:
+            state.setdefault(f"{prefix}chosen", state[f"{prefix}counts"])
+        super()._load_from_state_dict(state, prefix, *rest)
 
     def nearest(self, x: Tensor) -> Tensor:
         r"""The number of the nearest vector to each of x, shape (\*, D), in the squared distance."""

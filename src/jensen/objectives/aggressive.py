@@ -56,6 +56,7 @@ class AggressiveInference:
         self.k = objective.k
         self.period = max(objective.period, self.steps + 1)
         self.least_batch = getattr(objective, "least_batch", 1)
+        self.decodes = getattr(objective, "decodes", True)
 
     def alone(self, step: int) -> bool:
         """Whether the posterior is trained alone at a step."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Independent
 
+from ..distributions import Bernoulli as Coins
 from ..distributions import OneHotCategorical
 from ..errors import OptionError
 from ..roles import Given
@@ -47,8 +47,8 @@ class Bernoulli(nn.Module):
         else:
             self.register_buffer("logits", logits)
 
-    def forward(self, given: Given | None = None) -> Independent[TorchBernoulli]:
-        return Independent(TorchBernoulli(logits=self.logits, validate_args=False), 1, validate_args=False)
+    def forward(self, given: Given | None = None) -> Independent[Coins]:
+        return Independent(Coins(logits=self.logits, validate_args=False), 1, validate_args=False)
 
 
 @declared("priors.Categorical")

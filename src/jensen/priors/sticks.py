@@ -6,10 +6,9 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Distribution, Independent
 
-from ..distributions import Beta, Joint, diagonal_normal, falling_logits, relaxed_coins, stick_breaking
+from ..distributions import Bernoulli, Beta, Joint, diagonal_normal, falling_logits, relaxed_coins, stick_breaking
 from ..errors import OptionError
 from ..roles import Given
 from ..spec import declared
@@ -152,7 +151,7 @@ class IndianBuffet(nn.Module):
     def _coins(self, logits: Tensor) -> Distribution:
         if self.training and self.temperature is not None:
             return relaxed_coins(logits, self.temperature)
-        return Independent(TorchBernoulli(logits=logits, validate_args=False), 1, validate_args=False)
+        return Independent(Bernoulli(logits=logits, validate_args=False), 1, validate_args=False)
 
     def unpack(self, z: Tensor) -> Tensor:
         """What the likelihood takes: features times their strengths, shape (K, B, T)."""
