@@ -57,7 +57,5 @@ def chosen(logits: Tensor, uniform: Tensor) -> Tensor:
 def _chosen(logits: Tensor, uniform: Tensor) -> Tensor:
     """For logits of shape (N, C) and numbers of shape (S, N)."""
     total = logits.double().softmax(-1).cumsum(-1)
-    # Rounding must not lift a number to the very top, past which there is no category.
-    top = torch.nextafter(total[:, -1:], torch.zeros_like(total[:, -1:]))
-    height = torch.minimum(uniform.double().t() * total[:, -1:], top)
+    height = uniform.double().t() * total[:, -1:]  # below the top, since the top is one up to rounding
     return torch.searchsorted(total, height.contiguous(), right=True).t()
