@@ -485,6 +485,14 @@ def test_files_open_to_the_rows_they_hold(tmp_path):
             open_source(tmp_path / name, key=key)
 
 
+def test_what_was_taken_of_several_arrays_is_noted(tmp_path):
+    for name, members in (("one", ["a"]), ("two", ["x", "y"])):
+        np.savez(tmp_path / f"{name}.npz", **dict.fromkeys(members, NORMAL))
+    assert open_source(tmp_path / "one.npz").notes == [] == open_source(tmp_path / "two.npz", key="y").notes
+    (note,) = open_source(tmp_path / "two.npz").notes
+    assert note == "took the array 'x' of x, y; jensen fit --key NAME takes another"
+
+
 def test_given_splits_are_kept(tmp_path):
     np.savez(tmp_path / "s.npz", train=NORMAL, valid=NORMAL[:5] + 1, test=NORMAL[:7] + 2)
     splits = prepare(open_source(tmp_path / "s.npz"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import struct
 import tokenize
 import zipfile
@@ -18,12 +19,14 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, FileFormatError
 
-__all__ = ["SPLITS", "has_key", "read_idx", "read_member", "read_npy", "read_npz", "reading"]
+__all__ = ["SPLITS", "key_in", "read_idx", "read_member", "read_npy", "read_npz", "reading"]
 
 Array = NDArray[Any]
 
 SPLITS = ("train", "valid", "test")
 _MAX_RATIO = 250  # of unpacked to packed size, with a mebibyte of grace; images and tables reach a tenth of it
+# What reads a file for a fitted model has no option of its own.
+_CHOOSE = "Fit one of them with jensen fit --key NAME, or save the one that is meant as .npy."
 _IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 # What numpy, zipfile, gzip and struct raise on bytes that are not what they should be.
 _BROKEN = (
@@ -66,32 +69,38 @@ def read_npy(path: Path) -> Array:
 def read_npz(path: Path, key: str | None) -> tuple[dict[str, Array], list[str]]:
     """The rows of an .npz file by split, or all of them under ``all``, and what was chosen where no key says."""
     with zipfile.ZipFile(path) as archive:
-        keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-        chosen, notes = _choose_key(keys, key, path)
+        chosen, notes = _choose_key(_keys(archive), key, path)
         return {split: read_member(archive, name) for split, name in chosen.items()}, notes
 
 
-def has_key(path: Path, key: str) -> bool:
-    """Whether a file is an .npz file from which a key takes rows."""
-    if path.suffix != ".npz" or not path.is_file():
-        return False
+def key_in(path: Path, key: str | None) -> str | None:
+    """The key to open a file with where that of an older one is remembered: none where the file is no .npz file, or its
+    only array has another name.
+    """
+    if key is None or path.suffix != ".npz" or not os.path.isfile(path):
+        return None
     with reading(path), zipfile.ZipFile(path) as archive:
-        names = set(archive.namelist())
-    return f"{key}.npy" in names or names.issuperset(f"{key}_{split}.npy" for split in SPLITS)
+        keys = _keys(archive)
+    return key if len(keys) > 1 or key in keys else None
+
+
+def _keys(archive: zipfile.ZipFile) -> list[str]:
+    return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
 
 
 def _choose_key(keys: list[str], key: str | None, path: Path) -> tuple[dict[str, str], list[str]]:
     prefix = f"{key}_" if key else ""
     if all(f"{prefix}{split}" in keys for split in SPLITS):
         return {split: f"{prefix}{split}" for split in SPLITS}, [f"took {prefix}train, {prefix}valid and {prefix}test"]
-    if key is not None:
-        if key not in keys:
-            raise DataError(f"{path} has no array {key!r}; it has {', '.join(keys)}. Choose one with --key.")
-        return {"all": key}, []
-    rows = keys if len(keys) == 1 else [name for name in keys if name in ("x", "X", "images", "data", "counts")]
+    if key is not None or len(keys) == 1:
+        only = keys[0] if key is None else key
+        if only not in keys:
+            raise DataError(f"{path} has no array {key!r}; it has {', '.join(keys)}. {_CHOOSE}")
+        return {"all": only}, []
+    rows = [name for name in keys if name in ("x", "X", "images", "data", "counts")]
     if len(rows) != 1:
-        raise DataError(f"{path} holds {len(keys)} arrays ({', '.join(keys)}); choose the rows with --key NAME.")
-    return {"all": rows[0]}, [f"took the array {rows[0]!r} (of {', '.join(keys)}; --key changes it)"]
+        raise DataError(f"{path} holds {len(keys)} arrays: {', '.join(keys)}. {_CHOOSE}")
+    return {"all": rows[0]}, [f"took the array {rows[0]!r} of {', '.join(keys)}; jensen fit --key NAME takes another"]
 
 
 def read_member(archive: zipfile.ZipFile, key: str) -> Array:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..data import Schema, Source, TextOptions, open_source, tell_skipped
-from ..data.arrays import has_key
+from ..data.arrays import key_in
 from ..data.labels import condition_on, label_numbers
 from ..data.sources import from_memory
 from ..data.text import chunks_of, is_sentences
@@ -71,19 +71,20 @@ class Fitted:
 
     def read(self, path: PathLike) -> Source:
         """Opens a file, a folder or a name as rows for this model: images are made to the size and colours of its own,
-        a text is cut into pieces where those of the fit were, and the array of an .npz file is the one that was fitted
-        where the file has one of that name.
+        a text is cut into pieces where those of the fit were, and of several arrays in an .npz file the one of the name
+        that was fitted is taken.
 
         Arguments:
             path: As for :func:`jensen.fit`; also one image. The ``rows`` of what is returned are those of ``files``, in
                 this order; those in ``skipped`` could not be read.
 
         Raises:
-            DataError: If there is no such data, or no images can be rows of this model, or pixels are in other units.
+            DataError: If there is no such data, or no images can be rows of this model, or pixels are in other units,
+                or none of several arrays has the name that was fitted.
         """
         if self.schema is None:
             raise DataError(f"a model without a schema does not know how {os.fspath(path)} is to be read; pass rows.")
-        key = self.key if self.key is not None and has_key(Path(path).expanduser(), self.key) else None
+        key = key_in(Path(os.path.expanduser(path)), self.key)
         source, text = open_source(path, key=key, image_size=self.schema.event_shape), TextOptions.of(self.schema)
         if source.pixels and not self.schema.pixels:
             raise DataError(
@@ -95,9 +96,10 @@ class Fitted:
         return replace(source, arrays={split: chunks_of(lines, text) for split, lines in source.arrays.items()})
 
     def _read(self, path: PathLike) -> Array:
-        """The rows of a path, telling of files that were left out, since those shift the rows after them."""
+        """The rows of a path, telling what was taken for them, and of files left out: those shift rows after them."""
         source = self.read(path)
-        for note in tell_skipped(source.skipped, "; read(path).skipped lists all"):
+        notes = [*source.notes, *tell_skipped(source.skipped, "; read(path).skipped lists all")]
+        for note in notes:
             _logger.warning("%s", note)
         return source.rows
 
