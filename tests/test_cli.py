@@ -327,6 +327,12 @@ def test_several_seeds_go_on_with_data_that_have_moved(place, cli):
     assert cli("fit", "elsewhere/t.npy", "--resume", "s")[0] == 0
 
 
+@pytest.mark.parametrize("verb", ["embed", "reconstruct", "traverse", "map"])
+def test_a_split_is_one_of_the_runs_own_rows(place, refused, verb):
+    assert "--split valid" in refused(2, verb, "good", "t.npy", "--split", "valid", "--out", "e.npy")
+    assert not (place / "e.npy").exists()
+
+
 def test_rows_of_another_shape_are_refused(place, refused):
     for verb in ("embed", "reconstruct"):
         assert "shape" in refused(1, verb, "good", "u.npy", "--out", "e.npy")

@@ -85,7 +85,7 @@ def sample(
     say(run, target, written, json=json)
 
 
-def embed(run: str, data: str | None = None, /, *, out: str, split: Split = "test", json: Flag = False) -> None:
+def embed(run: str, data: str | None = None, /, *, out: str, split: Split | None = None, json: Flag = False) -> None:
     """Write the posterior mean of each row, an array of shape (N, latents).
 
     Parameters
@@ -97,7 +97,7 @@ def embed(run: str, data: str | None = None, /, *, out: str, split: Split = "tes
     out
         An .npy file; it must not exist.
     split
-        Which of the run's own rows.
+        Which of the run's own rows, by default test; data of your own are taken whole.
     json
         Print what was written as one JSON object on stdout.
     """
@@ -111,7 +111,7 @@ def embed(run: str, data: str | None = None, /, *, out: str, split: Split = "tes
 
 
 def reconstruct(
-    run: str, data: str | None = None, /, *, out: str | None = None, split: Split = "test", json: Flag = False
+    run: str, data: str | None = None, /, *, out: str | None = None, split: Split | None = None, json: Flag = False
 ) -> None:
     """Write the mean of p(x|z) at the posterior mean of each row, in its units; of sentences the greedy ones.
 
@@ -125,7 +125,7 @@ def reconstruct(
         A .png picture of the first 36, an .npy array, or a .txt file for sentences, which are printed without it; it
         must not exist.
     split
-        Which of the run's own rows.
+        Which of the run's own rows, by default test; data of your own are taken whole.
     json
         Print what was written as one JSON object on stdout.
     """
@@ -145,16 +145,22 @@ def reconstruct(
     say(run, target, written, json=json, **files)
 
 
-def rows_of(run: str, data: str | None, split: Split, fitted: Fitted) -> tuple[Any, Any, dict[str, Any]]:
+def rows_of(run: str, data: str | None, split: Split | None, fitted: Fitted) -> tuple[Any, Any, dict[str, Any]]:
     """The rows, their labels where they are known, and, where they are image files, which file each is and which were
     left out.
     """
     from ..data import tell_skipped
+    from ..errors import OptionError
     from ..run import reopen
 
     if data is None:
-        splits = reopen(Path(run))
-        return splits.user_rows(split), splits.labels.get(split), {"files": splits.files[split]} if splits.files else {}
+        part, splits = split or "test", reopen(Path(run))
+        return splits.user_rows(part), splits.labels.get(part), {"files": splits.files[part]} if splits.files else {}
+    if split is not None:
+        raise OptionError(
+            f"--split {split} chooses among the rows that {run} was fitted and tested on; {data} is taken whole. Leave "
+            "one of them out."
+        )
     source = fitted.read(data)
     for note in [*source.notes, *tell_skipped(source.skipped, "; --json lists all")]:
         console().print(f"note: {note}", markup=False)

@@ -26,7 +26,7 @@ def traverse(
     latent: Annotated[list[Whole] | None, Parameter(negative=())] = None,
     count: Annotated[Whole, Parameter(name=["--count", "-n"])] = 8,
     steps: Whole = 9,
-    split: Split = "test",
+    split: Split | None = None,
     json: Flag = False,
 ) -> None:
     """Show what becomes of a row when its latents are moved, one at a time, over the range of their prior.
@@ -48,7 +48,7 @@ def traverse(
     steps
         How many values each takes.
     split
-        Which of the run's own rows.
+        Which of the run's own rows, by default test; data of your own are taken whole.
     json
         Print what was written as one JSON object on stdout.
     """
@@ -82,7 +82,7 @@ def latent_map(
     *,
     out: str = "map.png",
     side: Whole = 15,
-    split: Split = "test",
+    split: Split | None = None,
     json: Flag = False,
 ) -> None:
     """Show the space of two latents: where rows lie in it, by label, and what the decoder makes of each place.
@@ -98,7 +98,7 @@ def latent_map(
     side
         The number of places along each axis.
     split
-        Which of the run's own rows.
+        Which of the run's own rows, by default test; data of your own are taken whole.
     json
         Print what was written as one JSON object on stdout.
     """
@@ -116,7 +116,7 @@ def latent_map(
     _written(run, target, found.rows, json=json, values=found.values.tolist())
 
 
-def _opened(run: str, data: str | None, split: Split) -> tuple[Fitted, Any, Any]:
+def _opened(run: str, data: str | None, split: Split | None) -> tuple[Fitted, Any, Any]:
     """The model, rows and their labels where they are known."""
     from ..errors import OptionError
     from ..saving import load
