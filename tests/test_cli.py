@@ -314,23 +314,68 @@ def test_data_that_have_moved_are_given_anew(place, refused, cli):
         assert f"the data of {'part' if 'part' in command else 'good'} cannot be opened" in message
     assert "jensen fit PATH --resume part" in message
     assert "SHA-256" in refused(1, "fit", "u.npy", "--resume", "part")
-    assert cli("fit", "moved.npy", "--resume", "part")[0] == 0
-    assert cli("evaluate", "part", "moved.npy", "-k", "2")[0] == 0
+    assert cli("evaluate", "good", "moved.npy", "-k", "2")[0] == 0
 
 
-def test_several_seeds_go_on_with_data_that_have_moved(place, cli):
+def test_where_data_have_moved_to_is_told_once(place, refused, cli):
+    shutil.move("t.npy", "moved.npy")
+    code, _, err = cli("fit", "moved.npy", "--resume", "part", "--stop-after", "2")
+    assert code == 0 and "Go on with: jensen fit --resume part" in err
+    assert cli("fit", "--resume", "part")[0] == 0
+    assert cli("evaluate", "part", "-k", "2")[0] == 0
+    assert "jensen fit PATH --resume good makes it known" in refused(1, "embed", "good", "--out", "e.npy")
+    assert cli("fit", "moved.npy", "--resume", "good")[0] == 0
+    assert cli("embed", "good", "--out", "e.npy")[0] == 0 and len(np.load("e.npy")) == 4
+
+
+def test_data_known_by_name_are_looked_for_in_jensen_data(place, refused):
+    path = place / "good" / "data.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "reference": "rows-of-mine"}))
+    message = refused(1, "evaluate", "good")
+    assert "set JENSEN_DATA to the folder that holds rows-of-mine" in message and "PATH" not in message
+
+
+def test_several_seeds_go_on_with_data_of_another_name(place, refused, cli):
     assert cli("fit", "t.npy", *TINY, "--seeds", "2", "--out", "s")[0] == 0
-    (place / "elsewhere").mkdir()
-    shutil.move("t.npy", "elsewhere/t.npy")
+    shutil.move("t.npy", "renamed.npy")
     shutil.rmtree("s/seed-1")
-    assert cli("fit", "--resume", "s")[0] == 1
-    assert cli("fit", "elsewhere/t.npy", "--resume", "s")[0] == 0
+    assert "jensen fit PATH --resume s makes it known" in refused(1, "fit", "--resume", "s")
+    assert cli("fit", "renamed.npy", "--resume", "s")[0] == 0
+    assert cli("compare", "s/seed-0", "s/seed-1")[0] == 0
+    assert json.loads((place / "s" / "seeds.json").read_text())["data"] == str(place / "renamed.npy")
+    shutil.rmtree("s/seed-1")
+    assert cli("fit", "--resume", "s")[0] == 0
 
 
 @pytest.mark.parametrize("verb", ["embed", "reconstruct", "traverse", "map"])
 def test_a_split_is_one_of_the_runs_own_rows(place, refused, verb):
     assert "--split valid" in refused(2, verb, "good", "t.npy", "--split", "valid", "--out", "e.npy")
     assert not (place / "e.npy").exists()
+
+
+def test_going_on_is_advised_only_where_it_can_be_done(place, refused, cli):
+    for args in (("fit", "t.npy", "--out", "part"), ("compare", "part", "good")):
+        assert "jensen fit --resume part" in refused(1, *args)
+    shutil.rmtree("part/checkpoints")
+    assert cli("fit-prior", "good", "--components", "2", "--steps", "2", "--out", "new")[0] == 0
+    for args in (("fit", "t.npy", "--out", "part"), ("fit-prior", "good", "--out", "new")):
+        message = refused(1, *args)
+        assert message.endswith("Choose another --out.\n") and "--resume" not in message
+    for args in (("compare", "part", "good"), ("compare", "good", ".")):
+        assert "Name one that is" in refused(1, *args)
+    assert "there is no run nosuch" in refused(1, "compare", "nosuch", "good")
+
+
+def test_results_that_are_damaged_are_measured_again(place, refused, cli):
+    fit_prior = ("fit-prior", "--components", "2", "--steps", "2")
+    assert cli(*fit_prior, "good", "--out", "a")[0] == 0
+    for run in ("good", "a"):
+        (place / run / "result.json").write_text("[]")
+    for verb in ("evaluate", "fit-prior"):
+        assert "Measure again with: jensen fit --resume good" in refused(1, verb, "good")
+        assert "Restore it" in refused(1, verb, "a")
+    assert cli("fit", "--resume", "good")[0] == 0
+    assert cli(*fit_prior, "good", "--out", "b")[0] == 0
 
 
 def test_rows_of_another_shape_are_refused(place, refused):

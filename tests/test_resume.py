@@ -11,10 +11,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import jensen
 from jensen import VAE, Conditional, families, nets, objectives, priors, train
@@ -321,6 +323,45 @@ def test_data_that_have_moved_keep_their_name_and_their_units(tmp_path, monkeypa
     jensen.fit(tmp_path / "own.npz", out=tmp_path / "own", stop_after=4, **few)
     with pytest.raises(RunError, match="units"):
         jensen.resume(tmp_path / "own", tmp_path / "large.npz")
+
+
+def test_the_new_place_of_images_is_that_of_their_files(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (12, 6, 6)).astype(np.uint8)
+    (tmp_path / "old").mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / "old" / f"{number:02}.png")
+    run = jensen.fit(tmp_path / "old", out=tmp_path / "run", stop_after=1, steps=3, samples=2, hidden=(4,))
+    (tmp_path / "old").rename(tmp_path / "new")
+    assert not jensen.resume(run.path, tmp_path / "new", stop_after=2).finished
+    assert read_json(run.path / "files.json")["folder"] == str(tmp_path / "new")
+    assert jensen.resume(run.path).finished
+
+
+def test_a_run_on_one_of_several_arrays_goes_on_with_that_array_alone(tmp_path):
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    np.savez(tmp_path / "two.npz", feat=x, other=x + 1)
+    np.savez(tmp_path / "one.npz", rows=x)
+    np.save(tmp_path / "rows.npy", x)
+    few = {"steps": 6, "samples": 2, "hidden": (4,)}
+    run = jensen.fit(tmp_path / "two.npz", key="feat", out=tmp_path / "run", stop_after=1, **few)
+    (tmp_path / "two.npz").unlink()
+    for step, data in enumerate((tmp_path / "one.npz", tmp_path / "rows.npy", x, None), start=2):
+        assert jensen.resume(run.path, data, stop_after=step).step == step
+
+
+def test_a_fit_that_is_refused_leaves_no_folder_unless_it_can_go_on(tmp_path, monkeypatch):
+    few = {"steps": 3, "samples": 2, "hidden": (4,)}
+    for where, error, left in (
+        ("draw_inputs", RunError("no pictures"), False),
+        ("draw_inputs", MemoryError(), False),
+        ("draw_results", RunError("no pictures"), True),
+    ):
+        monkeypatch.setattr(f"jensen.run.fitting.{where}", Mock(side_effect=error))
+        with pytest.raises(JensenError, match=r"no pictures|out of memory"):
+            jensen.fit("digits", out=tmp_path / "run", **few)
+        assert (tmp_path / "run").exists() == left
+        monkeypatch.undo()
+    assert jensen.resume(tmp_path / "run").finished
 
 
 def test_the_seconds_of_all_calls_add_up(tmp_path):

@@ -17,7 +17,12 @@ from ..fitted import Fitted
 from ..train import History
 from .texts import write_inputs, write_sentences
 
-__all__ = ["draw_inputs", "draw_results"]
+__all__ = ["can_be_sampled", "draw_inputs", "draw_results"]
+
+
+def can_be_sampled(model: Any) -> bool:
+    """Whether a model draws rows: it defines p(x), or has a prior of its codes where it does not."""
+    return evidence_of(model) != "none" or hasattr(model, "prior")
 
 
 def _is_table(schema: Schema) -> bool:
@@ -87,7 +92,7 @@ def draw_results(folder: Path, fitted: Fitted, splits: Splits, lines: list[dict[
             _title(schema, "test rows beside the mean of p(x|z) at the posterior mean"),
             limits,
         )
-    if evidence_of(fitted.vae) != "none" or hasattr(fitted.vae, "prior"):
+    if can_be_sampled(fitted.vae):
         what = "mean of p(x|z) for z drawn from the prior (not draws of x)" if latent_size(fitted.vae) else "draws of x"
         label = torch.arange(36) % len(splits.label_names) if splits.conditioned else None  # one after the other
         drawn = torch.from_numpy(model.sample(36, seed=0, mean=True, label=label))

@@ -33,6 +33,7 @@ from .folder import (
     owned,
     read_options,
     refuse_existing,
+    remember_place,
     reopen,
     write_data,
     write_files,
@@ -40,7 +41,7 @@ from .folder import (
 from .observe import Log, Observer
 from .results import measure
 
-__all__ = ["Run", "fit", "resume"]
+__all__ = ["Run", "fit", "fit_again", "resume"]
 
 _MARGINAL_ROWS = 20_000
 
@@ -142,7 +143,7 @@ def fit(
         The run. ``run.result`` holds the numbers, ``run.model`` the fitted model.
 
     Raises:
-        JensenError: If the data, the options or the folder cannot be used.
+        JensenError: If the data, the options or the folder cannot be used; there is no new folder then.
 
     Example:
         >>> import tempfile
@@ -162,6 +163,47 @@ def fit(
     if out is not None:
         refuse_existing(Path(out))
     splits = _open(data, model, chosen, observer, download=download)
+    return _begin(splits, model, chosen, out, observer, stop_after=stop_after, should_stop=should_stop, profile=profile)
+
+
+@memory_told()
+def fit_again(
+    first: Path,
+    data: DataLike | None = None,
+    *,
+    out: Path,
+    should_stop: Callable[[], bool] | None,
+    observer: Observer,
+    **options: Any,
+) -> Run:
+    """Fits the data of a run once more, checked to be the same and under the name that they have there.
+
+    Arguments:
+        first: The folder of that run.
+        data: Its data, needed only where they have moved or came from memory.
+        out: The new run folder.
+        should_stop: Asked after each step.
+        observer: Who is told what happens.
+        options: The options of ``jensen fit``.
+    """
+    observer.phase(f"opening the data of {first}")
+    splits = reopen(first, data)
+    observer.found(splits)
+    return _begin(splits, None, parse_options(options), out, observer, should_stop=should_stop)
+
+
+def _begin(
+    splits: Splits,
+    model: Any,
+    chosen: FitOptions,
+    out: str | os.PathLike[str] | None,
+    observer: Observer,
+    *,
+    stop_after: int | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    profile: bool = False,
+) -> Run:
+    """Plans a training on opened data, makes its folder, and trains."""
     plan = _plan(splits, model, chosen)
     chosen = chosen.model_copy(update={"samples": plan.samples})
     splits = _with_labels(splits, plan.model, chosen)
@@ -171,8 +213,7 @@ def fit(
     training = _training(plan, chosen)
     describe(plan.model)  # what cannot be written is refused before there is a folder
     observer.chose(plan.choices, parameters_of(plan.model))
-    folder = new_folder(out, splits.schema.name)
-    with owned(folder):
+    with new_folder(out, splits.schema.name) as folder:
         describe_model(plan.model, folder, extra=training)
         write_data(folder, splits)
         write_files(folder, splits)
@@ -281,7 +322,7 @@ def resume(
 
     Arguments:
         path: The run folder.
-        data: The data, needed only where they have moved or came from memory.
+        data: The data, needed only where they have moved or came from memory; where they are now is written down.
         modules: The user's own declared classes and builders by name.
         stop_after: Stop, resumable, after this many steps in all.
         should_stop: Asked after each step.
@@ -298,6 +339,7 @@ def resume(
         config = read_config(folder)
         observer.phase(f"opening the data of {folder}")
         splits = reopen(folder, data)
+        remember_place(folder, splits)
         observer.found(splits)
         if config.training is None or config.checkpoint_every is None:
             raise RunError(f"{folder} holds a model but no training to go on with.")

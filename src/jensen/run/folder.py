@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
+import shutil
 import socket
 import time
 import uuid
@@ -20,25 +22,30 @@ import torch
 from filelock import FileLock, Timeout
 
 from ..data import SPLITS, Schema, Source, Splits, TextOptions, open_source, prepare
+from ..data.arrays import key_in
 from ..data.labels import LabelUse
 from ..data.sources import DataLike
-from ..errors import DataError, FileFormatError, OptionError, RunError
+from ..errors import DataError, FileFormatError, JensenError, OptionError, RunError, memory_told
 from ..files import read_json, write_json
 from ..hardware import describe_device, find_device
 from ..recipe import FitOptions, parse_options
-from ..saving import FORMAT, Config
+from ..saving import FORMAT, SEVERAL, Config
 from ..train import Report
 
 __all__ = [
     "check_split",
     "Journal",
     "environment",
+    "has_checkpoint",
+    "how_to_measure",
     "new_folder",
     "owned",
     "read_lines",
     "read_options",
     "refuse_existing",
+    "remember_place",
     "reopen",
+    "resumable",
     "write_data",
     "write_files",
 ]
@@ -128,13 +135,48 @@ def refuse_existing(folder: Path) -> None:
     if os.path.lexists(folder):
         pid = _owner(folder).get("pid")
         by = f" It belongs to process {pid}, which may still run." if pid else ""
-        raise RunError(
-            f"{folder} exists already.{by} Choose another --out, or go on with: jensen fit --resume {folder}"
-        )
+        run = resumable(folder)
+        going_on = "." if run is None else f", or go on with: jensen fit --resume {run}"
+        raise RunError(f"{folder} exists already.{by} Choose another --out{going_on}")
 
 
-def new_folder(out: str | os.PathLike[str] | None, name: str) -> Path:
-    """Makes the folder ``out``, or the next free one under ``runs``."""
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run can be gone on with from a checkpoint of its own."""
+    return os.path.isfile(folder / "checkpoints" / "latest")  # also says no where nothing may be read
+
+
+def resumable(folder: Path) -> Path | None:
+    """What ``jensen fit --resume`` goes on with: a run, or the runs with several seeds that it is one of; else None."""
+    if re.fullmatch(r"seed-\d+", folder.name) and os.path.isfile(folder.parent / SEVERAL):
+        return folder.parent
+    return folder if has_checkpoint(folder) or os.path.isfile(folder / SEVERAL) else None
+
+
+def how_to_measure(folder: Path) -> str:
+    """How to get the results of a run again where what is written of them is damaged."""
+    run = resumable(folder)
+    return "Restore it, or make the run anew." if run is None else f"Measure again with: jensen fit --resume {run}"
+
+
+@contextmanager
+def new_folder(out: str | os.PathLike[str] | None, name: str) -> Iterator[Path]:
+    """Makes the folder ``out``, or the next free one under ``runs``, and keeps other fits out of it.
+
+    Where something is refused before the first checkpoint the folder goes again: there is nothing in it to go on with,
+    and it would stand in the way of the same command once that is corrected.
+    """
+    folder = _free(out, name)
+    try:
+        with owned(folder), memory_told():
+            yield folder
+    except JensenError:
+        if not any(map(has_checkpoint, (folder, *folder.glob("*")))):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _free(out: str | os.PathLike[str] | None, name: str) -> Path:
+    """A folder that was not there before."""
     if out is not None:
         refuse_existing(Path(out))
         return _make(Path(out))
@@ -191,6 +233,14 @@ def write_files(folder: Path, splits: Splits) -> None:
             folder / "files.json",
             {"format": FORMAT, "folder": splits.reference, "rows": splits.files, "skipped": splits.skipped},
         )
+
+
+def remember_place(folder: Path, splits: Splits) -> None:
+    """Writes down where the data of a run were found to be now, so that later calls look there."""
+    record = read_json(folder / "data.json")
+    if splits.reference not in (None, record["reference"]):
+        write_json(folder / "data.json", {**record, "reference": splits.reference})
+        write_files(folder, splits)
 
 
 def environment(device: torch.device | None = None) -> dict[str, Any]:
@@ -280,14 +330,29 @@ def reopen(folder: Path, data: DataLike | None = None) -> Splits:
 def _source(folder: Path, reference: DataLike, key: str | None, schema: Schema, *, moved: bool) -> Source:
     """The rows of a run as they are found now; ``moved`` says that the user told where."""
     try:
-        return open_source(reference, key=key, image_size=schema.event_shape)
+        return open_source(reference, key=_key_of(reference, key), image_size=schema.event_shape)
     except DataError as error:
         if moved:
             raise
-        raise DataError(
-            f"the data of {folder} cannot be opened: {error} If they have moved, give their new path after {folder}; "
-            f"or to go on with the fit: jensen fit PATH --resume {folder}"
-        ) from error
+        remedy = _where_to_look(folder, str(reference))
+        raise DataError(f"the data of {folder} cannot be opened: {error} If they have moved, {remedy}.") from error
+
+
+def _key_of(data: DataLike, key: str | None) -> str | None:
+    """The key that opens data given now, where that of the fit was ``key``: rows from memory have none."""
+    if not isinstance(data, str | os.PathLike):
+        return None
+    path = os.path.expanduser(data)
+    return key_in(Path(path), key) if os.path.isfile(path) else key
+
+
+def _where_to_look(folder: Path, reference: str) -> str:
+    """How a run is told where its data are now; true of all verbs, since some take other rows after the run."""
+    if not os.path.isabs(reference):
+        return f"set JENSEN_DATA to the folder that holds {reference}"
+    run = resumable(folder)
+    known = "" if run is None else f", and jensen fit PATH --resume {run} makes it known to all verbs"
+    return f"jensen evaluate, check, classify and fit-prior take their new path after {folder}{known}"
 
 
 def _label_use(folder: Path, record: Any, splits: Splits) -> LabelUse | None:

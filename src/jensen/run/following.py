@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from ..diagnose.checking import why_unchecked
-from ..evaluation import evidence_of
+from .draw import can_be_sampled
 from .fitting import Run
 
 __all__ = ["what_follows"]
@@ -19,7 +19,7 @@ def what_follows(run: Run) -> list[str]:
     """
     fitted, path = run.model, shlex.quote(str(run.path))
     found = []
-    if evidence_of(fitted.vae) != "none" or hasattr(fitted.vae, "prior"):
+    if can_be_sampled(fitted.vae):
         text = fitted.schema is not None and fitted.schema.kind == "tokens"
         found.append(f"jensen sample {path} -n 16" + ("" if text else " --out new.png"))
     if why_unchecked(fitted.vae) is None:

@@ -19,8 +19,17 @@ from ..saving import describe_model, load, read_config
 from ..train import History
 from .draw import draw_inputs, draw_results
 from .fitting import Run
-from .folder import environment, new_folder, owned, read_lines, read_options, refuse_existing, reopen, write_data
-from .folder import write_files as write_file_list
+from .folder import (
+    environment,
+    how_to_measure,
+    new_folder,
+    read_lines,
+    read_options,
+    refuse_existing,
+    reopen,
+    write_data,
+    write_files,
+)
 from .observe import Log, Observer
 from .results import clocked, measure
 
@@ -74,11 +83,10 @@ def fit_prior_run(
     new = _new_prior(prior, fitted.vae, components, seed)
     train, valid = splits.frozen("train"), splits.frozen("valid")
     vae, record = fit_prior(fitted.vae, train, new, held_out=valid, steps=steps, seed=mix(seed, "prior"))
-    folder = new_folder(target, splits.schema.name)
-    with owned(folder):
+    with new_folder(target, splits.schema.name) as folder:
         describe_model(vae, folder, extra={"options": options.model_dump(mode="json")})
         write_data(folder, splits)
-        write_file_list(folder, splits)
+        write_files(folder, splits)
         write_json(folder / "environment.json", environment())
         for name in _JOURNALS:  # the training is that of the old run
             shutil.copyfile(source / name, folder / name)
@@ -121,4 +129,4 @@ def _history(source: Path) -> History:
         step = int(result.get("steps") or (lines[-1]["step"] if lines else 0))
         return History(lines=lines, step=step, finished=True, best_step=int(result.get("best_step") or step))
     except (AttributeError, TypeError, ValueError) as error:
-        raise FileFormatError(f"{path} is not the result of a fit: {error}. Delete it and evaluate again.") from error
+        raise FileFormatError(f"{path} is not the result of a fit: {error}. {how_to_measure(source)}") from error

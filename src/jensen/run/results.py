@@ -24,7 +24,7 @@ from ..numbers import QUANTITIES, SCHEMA_VERSION, Number, finite, mean_and_se
 from ..recipe import FitOptions
 from ..saving import load, read_config, refuse_several
 from ..train import History
-from .folder import check_split, read_lines, read_options, reopen
+from .folder import check_split, how_to_measure, read_lines, read_options, reopen, resumable
 from .observe import Observer
 
 __all__ = ["clocked", "compare", "evaluate_run", "measure", "number_of"]
@@ -195,7 +195,7 @@ def evaluate_run(
     found = score(fitted, splits.frozen(split), k=k, seed=noise, split=split, given=splits.given(split))
     result = read_json(folder / "result.json") if (folder / "result.json").exists() else {}
     if not isinstance(result, dict):
-        raise FileFormatError(f"{folder / 'result.json'} is not the result of a fit. Delete it and evaluate again.")
+        raise FileFormatError(f"{folder / 'result.json'} is not the result of a fit. {how_to_measure(folder)}")
     own = found.scores.log_likelihood + splits.schema.log_jacobian
     simple = _comparable(splits, latent_size(fitted.vae)) if split == "test" else {}
     timing = {key: result.get(key) for key in ("steps", "seconds", "examples_per_second")}
@@ -281,10 +281,12 @@ def _measured(result: Mapping[str, Any]) -> str:
 
 def _finished(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
     refuse_several(folder)
+    if not folder.is_dir():
+        raise RunError(f"there is no run {folder}; expected the folder of a finished one, such as runs/digits.")
     if not (folder / "result.json").exists():
-        raise RunError(
-            f"{folder} is not a finished run: it has no result.json. Finish it with: jensen fit --resume {folder}"
-        )
+        run = resumable(folder)
+        remedy = "Name one that is." if run is None else f"Finish it with: jensen fit --resume {run}"
+        raise RunError(f"{folder} is not a finished run: it has no result.json. {remedy}")
     result, data = read_json(folder / "result.json"), read_json(folder / "data.json")
     scores = read_tensors(folder / "scores.safetensors")
     try:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..data.sources import DataLike
-from ..errors import FileFormatError, JensenError, OptionError, RunError
+from ..errors import FileFormatError, OptionError, RunError
 from ..files import read_json, write_json
 from ..numbers import QUANTITIES, SCHEMA_VERSION
 from ..recipe import parse_options
 from ..saving import SEVERAL
 from ..zoo import usual
-from .fitting import Run, fit, resume
-from .folder import new_folder, owned
+from .fitting import Run, fit, fit_again, resume
+from .folder import has_checkpoint, new_folder, owned
 from .observe import Log, Observer
 
 __all__ = ["SeedRuns", "fit_seeds", "is_seed_runs", "resume_seeds"]
@@ -74,21 +73,15 @@ def fit_seeds(
     chosen = parse_options({"model": usual(data), **options})
     reference = _reference(data)
     name = (Path(reference).name.split(".")[0] or "data") if reference else "array"
-    folder = new_folder(out, f"{name}-seeds")
     plan = {
         "schema_version": SCHEMA_VERSION,
         "data": reference,
         "seeds": list(range(chosen.seed, chosen.seed + seeds)),
         "options": chosen.model_dump(mode="json", exclude_unset=True),
     }
-    try:
+    with new_folder(out, f"{name}-seeds") as folder:
         write_json(folder / SEVERAL, plan)
-        with owned(folder):
-            return _run(folder, plan, data, download=download, should_stop=should_stop, observer=observer or Log())
-    except JensenError:
-        if not any(folder.glob("seed-*")):  # the first fit was refused, as the same command would be again
-            shutil.rmtree(folder)
-        raise
+        return _run(folder, plan, data, download=download, should_stop=should_stop, observer=observer or Log())
 
 
 def _reference(data: DataLike) -> str | None:
@@ -117,7 +110,7 @@ def resume_seeds(
 
     Arguments:
         path: The folder of the runs.
-        data: The data, needed only where they have moved or came from memory.
+        data: The data, needed only where they have moved or came from memory; where they are now is written down.
         should_stop: Asked after each step; fitting stops, resumable, when it says so.
         observer: Who is told what happens.
 
@@ -135,36 +128,40 @@ def resume_seeds(
         raise FileFormatError(f"{folder / SEVERAL} is not the plan of runs with several seeds: {error}") from error
     if data is None and reference is None:
         raise RunError(f"the data of {folder} came from memory; in Python, pass them to resume_seeds.")
-    found = reference if data is None else data
+    if data is not None:
+        plan = {**plan, "data": _reference(data) or reference}
     with owned(folder):
-        return _run(
-            folder, plan, found, moved=data, download=False, should_stop=should_stop, observer=observer or Log()
-        )
+        return _run(folder, plan, data, download=False, should_stop=should_stop, observer=observer or Log())
 
 
 def _run(
     folder: Path,
     plan: dict[str, Any],
-    data: DataLike,
+    data: DataLike | None,
     *,
-    moved: DataLike | None = None,
     download: bool,
     should_stop: Callable[[], bool] | None,
     observer: Observer,
 ) -> SeedRuns:
-    runs = []
+    """Goes through the seeds; ``data`` are None where they are those that plan and runs name."""
+    runs: list[Run] = []
     for seed in plan["seeds"]:
         path = folder / f"seed-{seed}"
         observer.phase(f"seed {seed}")
-        if (path / "checkpoints" / "latest").exists():
-            run = resume(path, moved, should_stop=should_stop, observer=observer)
+        if has_checkpoint(path):
+            run = resume(path, data, should_stop=should_stop, observer=observer)
         else:
-            options = {**plan["options"], "seed": seed}
             if path.exists():  # it was stopped before its first checkpoint
                 path.rename(folder / f".seed-{seed}.{len(list(folder.glob('.seed-*')))}.abandoned")
-            run = fit(data, out=path, download=download, should_stop=should_stop, observer=observer, **options)
+            how: dict[str, Any]
+            how = {"out": path, "should_stop": should_stop, "observer": observer, **plan["options"], "seed": seed}
+            if runs:
+                run = fit_again(runs[0].path, data, **how)
+            else:
+                run = fit(plan["data"] if data is None else data, download=download, **how)
         runs.append(run)
         if not run.finished:
+            write_json(folder / SEVERAL, plan)  # which may name another place of the data by now
             return SeedRuns(folder, runs, {})
     summary = {**plan, "run": str(folder), "runs": [str(run.path) for run in runs], "test": _spread(runs)}
     write_json(folder / SEVERAL, summary)
