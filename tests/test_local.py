@@ -228,6 +228,31 @@ def test_an_encoder_learns_through_refinement():
     assert after > before + 1
 
 
+def test_refined_climbs_a_decoder_with_dropout_as_it_is_in_evaluation_mode():
+    with seeded(0):
+        net = nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 4))
+        refined = posteriors.Refined(poor_encoder().float(), steps=5)
+    model, x = VAE(priors.StandardNormal(2), Conditional(net, families.Normal(4)), refined).train(), rows(6).float()
+    net[0].eval()
+    objectives.ELBO()(model, x).loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    assert model.training and net[2].training and not net[0].training
+    means = []
+    for seed in (5, 6):
+        with seeded(seed):
+            means.append(refined(x).mean)
+    assert torch.equal(*means)
+
+
+def test_the_noise_of_a_row_is_for_its_draws_alone():
+    model, x = oracle().model, rows(3)
+
+    def log_joint(x, z, given):
+        return nn.functional.dropout(model.log_joint(x, z), 0.5)
+
+    assert Target(log_joint, x).elbo(model.posterior(x), 2, RowNoise([1, 2, 3]))[0].shape == (3,)
+
+
 def test_fitting_inside_a_step_leaves_the_mode_of_every_module():
     x = rows()
     model = model_with(posteriors.Local(len(x), like=oracle().model.prior, learned=False).double()).train()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +17,7 @@ from ..evaluation import check_data, device_of
 from ..model import VAE
 from ..noise import mix, seeded
 from ..numbers import Number, mean_and_se
+from ..posteriors.search import evaluating
 from ..roles import Prior
 
 __all__ = ["PriorFit", "check_roles", "fit_prior"]
@@ -105,7 +104,7 @@ def fit_prior(
     stop, rest = x[order[:tenth]], order[tenth:]
     if held_out is None:
         held_out, rest = x[rest[:tenth]], rest[tenth:]
-    with _frozen(model), seeded(seed, "fit prior"):
+    with evaluating(model), seeded(seed, "fit prior"):  # gradients are only asked for the new prior's parameters
         start_at = getattr(prior, "start_at", None)
         if start_at is not None:
             start_at(_codes(model, x[rest[: 20 * _CHUNK]], 1)[0])
@@ -172,18 +171,6 @@ def _module(prior: Any) -> nn.Module:
     if not isinstance(prior, nn.Module):
         raise OptionError(f"a prior to be fitted is a torch module; got {type(prior).__name__}.")
     return prior
-
-
-@contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block; gradients are only ever asked for the new prior's parameters."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from ..errors import CompositionError, OptionError
 from ..families import Family
 from ..roles import Given, Posterior
 from ..spec import declared
-from .search import Raw, Search, Target, climb, coordinates_for
+from .search import Raw, Search, Target, climb, coordinates_for, evaluating
 from .start import raw_from, raw_of
 
 __all__ = ["Refined"]
@@ -27,9 +27,9 @@ class Refined(nn.Module):
         E_{q(z; \lambda)}[\log p(x, z) - \log q(z; \lambda)]
 
     The result is never worse than the encoder on held-out noise. It is a function of x, the model and the seed: the
-    steps' noise belongs to the row, and none of it comes from the generators around them. In training mode the
-    encoder learns by the gradient at the refined parameters, as if the steps were a constant that is added to its
-    output.
+    steps' noise belongs to the row, and none of it comes from the generators around them; they climb the model as it
+    is in evaluation mode, without dropout. In training mode the encoder learns by the gradient at the refined
+    parameters, as if the steps were a constant that is added to its output.
 
     It belongs to the model that it is built into, whose p(x, z) it climbs.
 
@@ -119,7 +119,8 @@ class Refined(nn.Module):
             known = None if given is None else Given(**{name: seen[name] for name in vars(given)})
             target = Target(model.log_joint, seen["x"], known)
             coordinates = coordinates_for(self.family, seen["start"])
-            parameters, _ = climb(target, coordinates, self.how)
+            with evaluating(model):
+                parameters, _ = climb(target, coordinates, self.how)
             rows = torch.arange(len(x), device=x.device)
             found = parameters if isinstance(coordinates, Raw) else raw_of(self.family, coordinates(parameters, rows))
             self._last = None if self.training else (state, seen, found)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Size, Tensor
+from torch import Size, Tensor, nn
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
 from .. import families
@@ -18,7 +19,7 @@ from ..families.base import count_of
 from ..noise import RowNoise, mix, row_keys
 from ..roles import Given
 
-__all__ = ["Coordinates", "Raw", "Search", "Target", "Whitened", "climb", "coordinates_for", "given_rows"]
+__all__ = ["Coordinates", "Raw", "Search", "Target", "Whitened", "climb", "coordinates_for", "evaluating", "given_rows"]
 
 _SMALLEST_GAIN = 2e-3
 _FALL = 1.0
@@ -44,8 +45,9 @@ class Target:
 
     def elbo(self, q: Distribution, k: int, noise: RowNoise) -> tuple[Tensor, Tensor]:
         """The ELBO of each row and its Monte Carlo variance, shape (B,), nats, float64; -inf where it is no number."""
-        with torch.no_grad(), noise:
-            z = q.sample(Size((k,)))
+        with torch.no_grad():
+            with noise:
+                z = q.sample(Size((k,)))
             log_weight = (self.log_joint(self.x, z, self.given) - q.log_prob(z)).double()
         elbo = log_weight.mean(0)
         return torch.where(elbo < torch.inf, elbo, -torch.inf), log_weight.var(0) / k
@@ -54,6 +56,18 @@ class Target:
 def given_rows(given: Given | None, chosen: Tensor) -> Given | None:
     """What is known beside some of the rows."""
     return None if given is None else given.rows(chosen)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block, where no layer draws noise of its own; each module's own mode after it."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 class Coordinates(Protocol):
