@@ -11,6 +11,7 @@ from jensen import VAE, Conditional, JensenError, families, nets, priors, testin
 from jensen.inference import Sigmoidal, ais, bdmc, reverse_ais
 from jensen.inference.ais import path_densities
 from jensen.inference.transitions import transition
+from jensen.model import Autoencoder
 from jensen.numbers import mean_and_se
 
 
@@ -191,6 +192,16 @@ def test_the_truth_of_a_bernoulli_model_is_bracketed():
     for side, sign in ((bracket.lower, 1), (bracket.upper, -1)):
         error, se = mean_and_se(side.log_likelihood - exact)
         assert sign * error < 3 * se and abs(error) < 0.05
+
+
+def test_an_autoencoder_with_a_prior_is_scored_without_a_posterior():
+    source = oracle(2)
+    x, encoder = rows(source), nets.mlp(4, 2, hidden=()).double()
+    with pytest.raises(JensenError, match="one prior; Autoencoder has no prior"):
+        ais(Autoencoder(encoder, source.model.likelihood, latents=2), x)
+    found = ais(Autoencoder(encoder, source.model.likelihood, 2, source.model.prior), x, temperatures=100)
+    error = (found.log_likelihood - source.log_evidence(x)) / found.variance.sqrt()
+    assert error.abs().max() < 5 and found.variance.max() < 0.1
 
 
 class Fixed(torch.nn.Module):

@@ -6,13 +6,13 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch.distributions import MultivariateNormal
+from torch.distributions import Bernoulli, Independent, MultivariateNormal
 
 import jensen
-from jensen import VAE, Conditional, evaluation, families, nets, objectives, priors
+from jensen import VAE, Conditional, diagnose, evaluation, families, inference, nets, objectives, priors
 from jensen.distributions import closed_form_kl, diagonal_normal
-from jensen.errors import CompositionError, OptionError, ShapeError
-from jensen.model import Rung, TopDown
+from jensen.errors import CompositionError, JensenError, OptionError, ShapeError
+from jensen.model import Explicit, Rung, TopDown
 from jensen.noise import seeded
 from jensen.roles import Given
 
@@ -281,6 +281,33 @@ def test_the_check_measures_what_it_can_and_says_what_it_cannot():
     page = jensen.check(networks(), binary(60), rows=20, samples=20, objective=objectives.ELBO())
     assert page.weights is not None and not page.faults
     assert "one prior and one posterior" in page.skipped["annealed"] and "use" in page.skipped
+
+
+class Coins(nn.Module):
+    def forward(self, z, given=None):
+        return Independent(Bernoulli(torch.full((6,), 0.5)), 1)
+
+
+OF_ONE_Z = {
+    "posterior": lambda model, x: jensen.posterior(model, x),
+    "ais": lambda model, x: inference.ais(model, x, temperatures=2),
+    "bdmc": lambda model, x: inference.bdmc(model, 2, temperatures=2),
+    "posterior_chains": lambda model, x: inference.posterior_chains(model, x, draws=2, warmup=20),
+    "best_in_family": lambda model, x: inference.best_in_family(model, x, steps=1),
+    "inference_gaps": lambda model, x: diagnose.inference_gaps(model, x, steps=1, samples=2),
+    "simulated": lambda model, x: diagnose.simulated(model, 2),
+    "simulation_calibration": lambda model, x: diagnose.simulation_calibration(model, rows=100),
+    "prior_gap": lambda model, x: diagnose.prior_gap(model, x),
+    "posterior_scale": lambda model, x: diagnose.posterior_scale(model, x),
+}
+
+
+@pytest.mark.parametrize("name", OF_ONE_Z)
+def test_what_needs_one_prior_and_one_posterior_says_so(name):
+    for model in (networks(), Explicit(Coins())):
+        reason = rf"needs a model with one .*; {type(model).__name__} has no p.*jensen\.log_likelihood"
+        with pytest.raises(JensenError, match=reason):
+            OF_ONE_Z[name](model, binary())
 
 
 def test_convolutional_ladders_go_from_coarse_to_fine(tmp_path):

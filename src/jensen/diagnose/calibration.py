@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import OptionError
 from ..evaluation import CHUNK_ROWS, device_of, evaluation_mode
+from ..inference.proposals import check_one_z
 from ..noise import mix, seeded
 from .draws import draws_of
 from .measured import Measured
@@ -84,12 +85,16 @@ class Calibration:
 def simulated(model: Any, rows: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     r"""z\* from the prior and x\* from the likelihood, shapes (M, \*Z) and (M, \*X), on the CPU.
 
+    Raises:
+        JensenError: If the model has not one prior and one posterior.
+
     Example:
         >>> from jensen import testing
         >>> oracle = testing.LinearGaussian(torch.eye(3)[:, :2], noise=0.5)
         >>> [tuple(part.shape) for part in simulated(oracle.model, 5)]
         [(5, 2), (5, 3)]
     """
+    check_one_z(model)
     with evaluation_mode(model), seeded(seed, "simulated"):
         z = model.prior().sample(torch.Size((rows,)))
         x = model.decode(z).sample()
@@ -118,6 +123,7 @@ def simulation_calibration(model: Any, *, rows: int = 500, draws: int = RANKED, 
 
     Raises:
         OptionError: If there are too few rows, or L + 1 is no multiple of 20.
+        JensenError: If the model has not one prior and one posterior.
 
     Example:
         >>> from jensen import testing

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..errors import DataError, JensenError, OptionError
 from ..evaluation import check_data
+from ..inference.proposals import why_lacking
 from . import budget
 from .findings import Finding
 from .page import Page, Subject
@@ -65,8 +66,9 @@ def check_subject(
 
 def _inapplicable(model: Any, name: str) -> str | None:
     """Why a part does not apply to a model; None where it does."""
-    if name in _OF_ONE_GROUP and not all(hasattr(model, role) for role in ("prior", "posterior")):
-        return f"needs a model with one prior and one posterior; {type(model).__name__} has not."
+    lacking = why_lacking(model, "prior", "posterior")
+    if name in _OF_ONE_GROUP and lacking is not None:
+        return lacking
     if name == "gaps" and not isinstance(model.posterior, nn.Module):
         return f"searches the family of one posterior module; {type(model).__name__} makes q(z|x) of several parts."
     if name in _OF_A_SPREAD and getattr(getattr(model, "posterior", None), "deterministic", False):

@@ -13,6 +13,7 @@ from torch.distributions import Distribution
 
 from ..errors import JensenError
 from ..evaluation import CHUNK_ROWS, check_data, device_of, evaluation_mode
+from ..inference.proposals import check_has
 from ..noise import RowNoise, mix, row_keys, seeded
 from ..roles import Draw
 
@@ -133,10 +134,7 @@ def prior_and_posterior(model: Any, x: Tensor) -> tuple[Distribution, Distributi
     Raises:
         JensenError: If the model has no single prior and posterior.
     """
-    if not (hasattr(model, "prior") and hasattr(model, "posterior")):
-        raise JensenError(
-            f"this diagnosis needs a model with one prior and one posterior; {type(model).__name__} has not both."
-        )
+    check_has(model, "prior", "posterior")
     return model.prior(), model.posterior(x.to(device_of(model)))
 
 

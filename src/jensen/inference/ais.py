@@ -18,6 +18,7 @@ from .proposals import (
     Proposal,
     Weighted,
     check_apart,
+    check_real,
     check_unconstrained,
     check_weights,
     differentiable,
@@ -132,7 +133,8 @@ def ais(
         seed: The seed of the noise.
 
     Raises:
-        JensenError: If z is discrete or constrained, or the model's latents are shared by all rows in part.
+        JensenError: If z is discrete or constrained, or the model's latents are none, several groups, or shared by all
+            rows in part.
         OptionError: If an argument is out of range.
         DataError: If the rows cannot be scored.
         NonFiniteError: If a log-weight is not a number, or infinitely large.
@@ -153,7 +155,7 @@ def ais(
     schedule = Sigmoidal() if schedule is None else schedule
     betas = _betas(schedule, temperatures)
     check_apart(model)
-    check_unconstrained(model.prior(), "the prior")
+    check_real(model)
     check_data(model, x)
     parts = []
     with differentiable(model):

@@ -14,7 +14,7 @@ from ..evaluation import device_of
 from ..noise import RowNoise, mix, row_keys, seeded
 from ..numbers import mean_and_se
 from .ais import Annealed, ais, anneal, path_densities
-from .proposals import Proposal, check_apart, check_unconstrained, check_weights, differentiable
+from .proposals import Proposal, check_apart, check_real, check_weights, differentiable
 from .transitions import chunks
 
 __all__ = ["Bracket", "bdmc", "reverse_ais"]
@@ -137,7 +137,8 @@ def bdmc(
         seed: The seed of the rows and of the noise.
 
     Raises:
-        JensenError: If z is discrete or constrained, or the model's latents are shared by all rows in part.
+        JensenError: If z is discrete or constrained, or the model's latents are none, several groups, or shared by all
+            rows in part.
         OptionError: If an argument is out of range.
 
     Example:
@@ -149,7 +150,7 @@ def bdmc(
     if n < 1:
         raise OptionError(f"there must be at least 1 row to simulate; got n={n}.")
     check_apart(model)
-    check_unconstrained(model.prior(), "the prior")
+    check_real(model)
     with differentiable(model), seeded(seed, "simulate"):
         z = model.prior().sample(torch.Size((n,)))
         x = model.decode(z[None]).sample()[0]

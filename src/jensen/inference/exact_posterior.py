@@ -21,7 +21,7 @@ from ..roles import Given
 from .hmc import hmc
 from .optimise import best_in_family
 from .posterior_draws import Checked, PosteriorDraws
-from .proposals import check_unconstrained, differentiable, drawn
+from .proposals import check_has, check_unconstrained, differentiable, drawn
 from .psis import psis
 
 __all__ = ["posterior"]
@@ -99,7 +99,8 @@ def posterior(
         warmup: The number of transitions before the draws of chains.
 
     Raises:
-        JensenError: If q is a single point where z is any real vector.
+        JensenError: If the model has not one prior and one posterior, or q is a single point where z is any real
+            vector.
         OptionError: If an option is out of range.
         DataError: If the rows cannot be scored.
 
@@ -115,6 +116,7 @@ def posterior(
             f"expected at least 4 draws, a positive shift and ess, and r_hat above 1; got draws={draws}, "
             f"shift={shift}, ess={ess}, r_hat={r_hat}."
         )
+    check_has(model, "prior", "posterior")
     check_data(model, x, given)
     given = None if given is None else given.to(device_of(model))
     limits = _Limits(shift, r_hat, ess)

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..errors import NonFiniteError, OptionError
 from ..evaluation import check_data, device_of
 from ..noise import RowNoise, mix, row_keys
-from .proposals import Proposal, check_unconstrained, differentiable, drawn, proposed
+from .proposals import Proposal, check_real, differentiable, drawn, proposed
 from .transitions import Densities, Point, chunks, locate, transition
 
 __all__ = ["Chains", "hmc", "posterior_chains"]
@@ -224,7 +224,7 @@ def posterior_chains(
         seed: The seed of the noise.
 
     Raises:
-        JensenError: If z is discrete or constrained.
+        JensenError: If z is discrete or constrained, or the model's latents are none or several groups.
         OptionError: If an argument is out of range.
         DataError: If the rows cannot be scored.
 
@@ -239,7 +239,7 @@ def posterior_chains(
     _check_run(draws, warmup, leapfrogs, acceptance)
     if chains < 1:
         raise OptionError(f"sampling needs at least 1 chain; got chains={chains}.")
-    check_unconstrained(model.prior(), "the prior")
+    check_real(model)
     check_data(model, x)
     parts = []
     with differentiable(model):

@@ -19,7 +19,7 @@ from ..posteriors.search import Raw, Search, Target, climb, coordinates_for, giv
 from ..posteriors.start import raw_from, raw_of
 from ..roles import BoundKind, Estimate, Given, Model, Objective, Posterior
 from ..spec import declared
-from .proposals import differentiable
+from .proposals import check_has, differentiable
 
 __all__ = ["Best", "FitLocally", "best_in_family", "fit_local"]
 
@@ -85,6 +85,7 @@ def best_in_family(
 
     Raises:
         OptionError: If the family is not known, or cannot start from what is given.
+        JensenError: If it is to be that of the model's posterior, or start there, and the model has not one.
         DataError: If the rows cannot be scored.
 
     Example:
@@ -100,10 +101,10 @@ def best_in_family(
             f"a search needs at least 1 step, 1 sample, 1 round and a positive rate; got steps={steps}, "
             f"samples={samples}, rounds={rounds}, rate={rate}."
         )
-    chosen = _family_of(family if family is not None else model.posterior)
+    chosen = _family_of(family if family is not None else _posterior_of(model))
     warm: Any = start
     if warm is None:
-        warm = model.posterior if family is None or family is chosen else family
+        warm = _posterior_of(model) if family is None or family is chosen else family
     how = Search(steps, rate, samples, held_out=_SCORES, every=25, patience=5, seed=seed)
     check_data(model, x, given)
     given = None if given is None else given.to(device_of(model))
@@ -116,6 +117,11 @@ def best_in_family(
             parts.append(_best(target, chosen, raw, how, rounds))
     raw, *scores = (torch.cat(column) for column in zip(*parts, strict=True))
     return Best(distribution_at(chosen, raw), raw, *scores)
+
+
+def _posterior_of(model: Any) -> Any:
+    check_has(model, "posterior")
+    return model.posterior
 
 
 def _family_of(family: Any) -> Family:

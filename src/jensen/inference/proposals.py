@@ -263,6 +263,46 @@ def check_apart(model: Any) -> None:
         )
 
 
+def why_lacking(model: Any, *roles: str) -> str | None:
+    """What a method that needs one of each of some roles says of a model without; None where it has them."""
+    missing = [role for role in roles if not hasattr(model, role)]
+    if not missing:
+        return None
+    wanted = " and ".join(f"one {role}" for role in roles)
+    return f"needs a model with {wanted}; {type(model).__name__} has no {missing[0]} of its own."
+
+
+def check_has(model: Any, *roles: str) -> None:
+    """Checks that a model has one of each of some roles; a ladder has several of each, others have none.
+
+    Raises:
+        JensenError: If it has not.
+    """
+    why = why_lacking(model, *roles)
+    if why is not None:
+        raise JensenError(f"this {why} jensen.log_likelihood scores any model that has a log p(x).")
+
+
+def check_one_z(model: Any) -> None:
+    """Checks that a model has one group of latents, whose prior it knows.
+
+    Raises:
+        JensenError: If it has not.
+    """
+    # An autoencoder has no q(z|x), and yet p(x, z) once a prior is fitted to its codes.
+    check_has(model, *(("prior",) if evidence_of(model) == "none" else ("prior", "posterior")))
+
+
+def check_real(model: Any) -> None:
+    """Checks that a model has one group of latents, and that every real vector is a value of z.
+
+    Raises:
+        JensenError: If it has not, or z is discrete or constrained.
+    """
+    check_one_z(model)
+    check_unconstrained(model.prior(), "the prior")
+
+
 def check_unconstrained(distribution: Distribution, role: str) -> None:
     """Checks that every real vector is a value of z, as methods that follow gradients through z need.
 
