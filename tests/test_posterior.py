@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch import distributions as D
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import jensen
 from jensen import VAE, Conditional, families, nets, posteriors, priors, testing
+from jensen.distributions import CodeGrid
 from jensen.errors import OptionError
 from jensen.inference.exact_posterior import _resampled_ess, _systematic
 from jensen.inference.hmc import Chains
@@ -251,6 +254,45 @@ def test_discrete_latents_are_found_without_gradients():
     assert found.methods[0] != "hmc"
     assert found.passed.all()
     torch.testing.assert_close(found.z.mean(0)[0], torch.tensor([1.0, 0.0]), atol=0.01, rtol=0)
+
+
+class Largest(TorchDispatchMode):
+    """The most bytes that a tensor which is computed inside the block takes."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        sizes = [leaf.untyped_storage().nbytes() for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)]
+        self.bytes = max(self.bytes, *sizes, 0)
+        return out
+
+
+def test_no_component_of_a_mixture_is_beside_all_draws_at_once():
+    with seeded(0):
+        encoder = Conditional(nets.mlp(20, 16), families.Normal(8, families.PredictedScale()))
+        decoder = Conditional(nets.mlp(8, 20), families.Bernoulli(20))
+        model = VAE(priors.VampPrior(encoder, 100, shape=[20]), decoder, encoder).double()
+        x = torch.rand(16, 20, dtype=torch.float64).round()
+    for role in (encoder, decoder):  # then q is p(z) and the posterior
+        nn.init.zeros_(role.net[-1].weight)
+    with Largest() as largest:
+        assert set(jensen.posterior(model, x).methods) == {"encoder"}
+    # 16 rows, 1000 draws of the prior, 100 components, 8 latents and 8 bytes are 98 MiB.
+    assert largest.bytes < 2**26
+
+
+def test_copies_of_one_code_need_no_draws_of_the_prior_and_are_not_relied_on(monkeypatch):
+    with seeded(0):
+        codebook = nets.Codebook(4, 3)
+        posterior = posteriors.Quantised(nets.mlp(6, 2 * 3), codebook, (1, 2))
+        decoder = Conditional(nets.mlp(2 * 3, 6), families.Bernoulli(6), event_dims=3)
+    model, x = VAE(priors.Codes(codebook, (1, 2)), decoder, posterior), torch.eye(6)
+    monkeypatch.setattr(CodeGrid, "sample", None)
+    found = jensen.posterior(model, x, draws=8)
+    with torch.no_grad():
+        assert torch.equal(found.z, model.embed(x).expand(8, -1, -1, -1, -1))
+    assert not found.passed.any() and "do not rely" in found.sentences[0]
 
 
 def test_options_are_checked():

@@ -30,6 +30,8 @@ Method = Literal["encoder", "refined", "resampled", "hmc"]
 
 _CHUNK = 512
 _BLOCK_VALUES = 2**23
+_BLOCK_DRAWS = 2**12
+"""Draws whose densities are computed at once, however small x is: a mixture holds each beside all its components."""
 _LEAST = 1000
 _OVERSAMPLED = 4
 _LEAST_EVEN = 0.2
@@ -77,9 +79,9 @@ def posterior(
        these have weight, if :math:`\hat R` and the effective sample size pass; where they do not, chains three times as
        long.
 
-    Where even that fails, or z is discrete, the last draws are returned and said to have failed. A part of the
-    posterior that neither q nor draws of the prior met, as may be where latents are many, is missed unseen. The draws
-    of a row depend on its content and the seed.
+    Where even that fails, or z is discrete, the last draws are returned and said to have failed; where q is a single
+    code they are its copies, which nothing can judge. A part of the posterior that neither q nor draws of the prior
+    met, as may be where latents are many, is missed unseen. The draws of a row depend on its content and the seed.
 
     References:
         Yao, Vehtari, Simpson, Gelman (2018), Yes, but did it work? Evaluating variational inference. Vehtari, Simpson,
@@ -157,11 +159,8 @@ class _Chunk:
         everything = list(range(len(self.x)))
         with differentiable(self.model):
             q = self.model.posterior(self.x, self.given)
-            if self.real and isinstance(q, PointMass):
-                raise JensenError(
-                    "the encoder gives a single point among real vectors, which has no density to weigh its draws by; "
-                    "use inference.posterior_chains, which starts from the prior."
-                )
+            if isinstance(q, PointMass):
+                return self._copies(q)
             self._judge("encoder", everything, q)
         left = self._left(everything)
         refined = self._refined(torch.tensor(left, device=self.x.device)) if left else None
@@ -174,6 +173,17 @@ class _Chunk:
         for row in self._left(everything):
             self.done[row] = self.reserve[row]
         return [self.done[row] for row in everything]
+
+    def _copies(self, q: PointMass) -> list[_Row]:
+        """Copies of one code for each row: they all weigh the same, so that no weights tell what q misses."""
+        if self.real:
+            raise JensenError(
+                "the encoder gives a single point among real vectors, which has no density to weigh its draws by; "
+                "use inference.posterior_chains, which starts from the prior."
+            )
+        z = q.sample(Size((self.draws,))).cpu()
+        unknown = Checked("encoder", False, math.nan, math.nan, 1.0, math.nan)
+        return [_Row(copies, unknown) for copies in z.unbind(1)]
 
     def _left(self, rows: list[int]) -> list[int]:
         return [row for row in rows if row not in self.done]
@@ -233,17 +243,30 @@ class _Chunk:
         keys = [self.keys[row] for row in rows]
         with RowNoise([mix(self.seed, "posterior", method, key) for key in keys]):
             z = q.sample(Size((count,)))
-        with RowNoise([mix(self.seed, "prior", method, key) for key in keys]):
-            others = drawn(prior, beside, len(rows))
+        others = self._drawn_from_prior(method, chosen, beside)
         of_q = torch.cat([q.log_prob(z).double(), q.log_prob(others).double()])
         z = torch.cat([z, others])
-        block = max(1, _BLOCK_VALUES // (len(rows) * math.prod(x.shape[1:])))
-        log_joint = torch.cat([self.model.log_joint(x, part, given).double() for part in z.split(block)])
+        # Into one place: small results kept between large passing ones leave holes in memory that fit none of these.
+        log_joint, log_prior = torch.empty((2, *z.shape[:2]), dtype=torch.float64, device=z.device)
+        block = max(1, min(_BLOCK_DRAWS, _BLOCK_VALUES // math.prod(x.shape[1:])) // len(rows))
+        for begin in range(0, len(z), block):
+            here = slice(begin, begin + block)
+            log_joint[here] = self.model.log_joint(x, z[here], given)
+            log_prior[here] = prior.log_prob(z[here])
         share = beside / (count + beside)
-        mixture = torch.logaddexp(of_q + math.log1p(-share), prior.log_prob(z).double() + math.log(share))
+        mixture = torch.logaddexp(of_q + math.log1p(-share), log_prior + math.log(share))
         # A weight that is no number counts as none: the density there is zero, as far as floats can tell.
         own, mixed = (torch.where(w < math.inf, w, -math.inf).cpu() for w in (log_joint - of_q, log_joint - mixture))
         return z, own[:count], mixed
+
+    def _drawn_from_prior(self, method: Method, chosen: Tensor, count: int) -> Tensor:
+        """Draws of the prior, of a few rows at a time: a mixture draws from all its components to keep one."""
+        parts = []
+        for some in chosen.split(max(1, _BLOCK_DRAWS // count)):
+            prior = self.model.prior(given_rows(self.given, some))
+            with RowNoise([mix(self.seed, "prior", method, self.keys[row]) for row in some.tolist()]):
+                parts.append(drawn(prior, count, len(some)))
+        return torch.cat(parts, 1)
 
     def _keep_starts(self, row: int, z: Tensor, weight: Tensor) -> None:
         """Keeps where half the chains of a row may start: draws of the prior, if they have any weight beside q."""

@@ -30,7 +30,7 @@ class Checked:
         method: ``"encoder"``, ``"refined"``, ``"resampled"`` or ``"hmc"``.
         passed: Whether its checks passed.
         k_hat: Pareto :math:`\hat k` of the best approximate posterior that was tried, the larger of that of its own
-            draws and that of them beside draws of the prior.
+            draws and that of them beside draws of the prior; nan where it is a single code.
         r_hat: The largest :math:`\hat R` of a coordinate of z; nan where there were no chains.
         ess: The effective sample size of the draws; for chains the smallest of a coordinate of z, bulk or tail.
         moved: By how many standard deviations weights moved a moment of the approximate posterior.
