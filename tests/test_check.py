@@ -14,7 +14,7 @@ from torch.distributions import Independent, Normal
 import jensen
 from jensen import VAE, Conditional, families, nets, objectives, priors, testing
 from jensen.data import open_source, prepare
-from jensen.diagnose import GradientNoise, Measured, Page, objective_faults, weight_faults
+from jensen.diagnose import GradientNoise, Measured, Page, objective_faults, probe_labels, weight_faults
 from jensen.diagnose.budget import measure_pace
 from jensen.diagnose.parts import PARTS
 from jensen.diagnose.sentences import findings
@@ -187,6 +187,32 @@ def test_labels_too_one_sided_to_tell_are_no_fault():
     found = {"labels": labels[:100], "train": x[100:], "train_labels": labels[100:]}
     page = jensen.check(linear().model, x[:100], parts=("labels",), **found)
     assert page.faults == [] and any("do not say: 99%" in note.found for note in page.findings)
+
+
+def about_labels(seed, rows, *, permuted=False):
+    """What is said of codes that tell two labels one deviation apart, and of rows made from them; half are held out."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(2, (rows,), generator=generator)
+    codes = torch.randn(rows, 2, generator=generator) + labels[:, None] * torch.tensor([1.0, 0.0])
+    x = codes @ torch.randn(2, 5, generator=generator) + 0.5 * torch.randn(rows, 5, generator=generator)
+    labels = labels[torch.randperm(rows, generator=generator)] if permuted else labels
+    first, held = slice(rows // 2), slice(rows // 2, None)
+    means, aside = (probe_labels(part[first], labels[first], part[held], labels[held]) for part in (codes, x))
+    (finding,) = findings(Page(about={}, labels={"means": means, "samples": means, "rows": aside}))
+    return finding
+
+
+def test_rows_too_few_to_tell_are_no_fault():
+    said = [about_labels(seed, 60) for seed in range(20)]
+    assert all(finding.kind == "note" for finding in said)
+    assert sum("30 held-out rows do not say" in finding.found for finding in said) > 5
+
+
+def test_permuted_labels_are_a_fault_where_rows_are_enough():
+    for seed in range(3):
+        found = about_labels(seed, 1000, permuted=True)
+        assert found.kind == "fault" and "permuted" in found.meaning
+        assert "are read from codes" in about_labels(seed, 1000).found
 
 
 def test_codes_that_belong_to_other_rows_are_named(trained, digits):

@@ -19,6 +19,9 @@ _SCALE_MARGIN = 1.25
 _PRIOR_MARGIN = 0.75
 """A classifier that is right three times out of four: half the prior's mass lies where codes do not."""
 
+_LABEL_MARGIN = 0.25
+"""The share of the way from a constant answer to one that is always right: codes that go less far tell little."""
+
 _FAR = 1.6
 """Posterior deviations between a latent and what the encoder says, as a root mean square, where 1 is right: from here
 on a 95% interval holds less than 80%."""
@@ -259,7 +262,7 @@ def _labels(page: Page) -> list[Finding]:
         return []
     means, rows = probes["means"], probes["rows"]
     if not means.above_chance():
-        return [_unread(means, rows) if means.can_tell() else _one_sided(means)]
+        return [_unread(means, rows) if _tells_little(means) or _tells_more(rows, means) else _unsaid(means)]
     found = (
         f"Labels are read from codes with {means.best.value:.1%} accuracy (samples {probes['samples'].best.value:.1%}, "
         f"the rows themselves {rows.best.value:.1%}, a constant answer {means.chance:.1%})."
@@ -267,6 +270,18 @@ def _labels(page: Page) -> list[Finding]:
     rare = means.best.value <= means.chance
     meaning = "Codes tell how likely a label is, though seldom is a rare one the likeliest." if rare else ""
     return [Finding("note", "labels", found, meaning, "")]
+
+
+def _tells_little(probe: LabelProbe) -> bool:
+    """Whether labels are beyond doubt hardly to be read, which is more than that no test has shown that they are."""
+    margin = probe.chance + _LABEL_MARGIN * (1 - probe.chance)
+    return probe.can_tell() and probe.best.beyond(margin) < -SURE
+
+
+def _tells_more(rows: LabelProbe, means: LabelProbe) -> bool:
+    """Whether labels are read from the rows, and beyond doubt better than from their codes."""
+    more = Measured(rows.best.value - means.best.value, math.hypot(rows.best.se, means.best.se))
+    return rows.above_chance() and _sure(more, 0)
 
 
 def _unread(means: LabelProbe, rows: LabelProbe) -> Finding:
@@ -284,14 +299,17 @@ def _unread(means: LabelProbe, rows: LabelProbe) -> Finding:
     )
 
 
-def _one_sided(means: LabelProbe) -> Finding:
-    return Finding(
-        "note",
-        "labels",
-        f"Whether codes tell of labels {means.rows} held-out rows do not say: {means.chance:.0%} have the same label.",
-        "Even a classifier that is always right would prove nothing.",
-        "Take more rows of the other labels.",
-    )
+def _unsaid(means: LabelProbe) -> Finding:
+    found = f"Whether codes tell of labels {means.rows} held-out rows do not say: "
+    if means.can_tell():
+        found += f"{means.best.value:.0%} are right, of a constant answer {means.chance:.0%}."
+        meaning = "Codes that do tell something could do as badly by chance."
+        change = "Take more rows with labels."
+    else:
+        found += f"{means.chance:.0%} have the same label."
+        meaning = "Even a classifier that is always right would prove nothing."
+        change = "Take more rows of the other labels."
+    return Finding("note", "labels", found, meaning, change)
 
 
 def _gradients(page: Page) -> list[Finding]:
