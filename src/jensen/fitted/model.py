@@ -226,6 +226,7 @@ class Fitted:
             )
         check_values(codes, "the array of codes")
         rows = torch.tensor(codes.astype(np.float64), dtype=self._dtype)
+        check_values(rows.double().numpy(), f"the array of codes as {self._dtype}")
         found = self._means(rows, self.given(labels, len(codes)), embedded=True)
         return found if isinstance(found, list) else self._like(found, z)
 
@@ -346,7 +347,6 @@ class Fitted:
             seed: The seed of the noise.
             labels: The label of each row, for a model that is conditioned on them: the bound is then on log p(x|label).
         """
-        k = whole(k, 1, "a bound needs at least 1 sample k")
         jacobian = 0.0 if self.schema is None else self.schema.log_jacobian
         rows, given = self._checked(x, labels)
         return self._like(bounds(self.vae, rows, k=k, seed=seed, given=given).log_likelihood + jacobian, x)

@@ -252,6 +252,7 @@ class FitLocally:
         self.objective, self.steps, self.samples, self.rate, self.held_out = objective, steps, samples, rate, held_out
         self.kind: BoundKind = objective.kind
         self.k, self.period = objective.k, objective.period
+        self.least_batch = getattr(objective, "least_batch", 1)
 
     def __call__(self, model: Model, x: Tensor, given: Given | None = None, step: int = 0) -> Estimate:
         search = {"steps": self.steps, "samples": self.samples, "held_out": self.held_out}
