@@ -41,7 +41,7 @@ from jensen.numbers import mean_and_se
 
 FEATURES, SIZE, NOISE, ROWS, TRAIN = 5, 64, 0.1, 1250, 1000
 LEAST_CORRELATION = 0.95
-DRAWN_ALPHA, DRAWN_FEATURES, LEAST_SHARE = 3.0, 20, 0.02
+DRAWN_ALPHA, DRAWN_FEATURES, LEAST_SHARE = 1.5, 12, 0.02
 TEMPERATURE = 1.0  # colder ones leave most starts with a feature that others describe between them
 PUBLISHED = {"structured": -86.5, "mean field": -96.4}
 NARROW = ", narrow noise"
@@ -100,7 +100,7 @@ def synthetic(seed: int, steps: int = 2600, restarts: int = 3) -> dict[str, Any]
     }
 
 
-def drawn(seed: int, steps: int = 2600, restarts: int = 3) -> dict[str, Any]:
+def drawn(seed: int, steps: int = 2600, restarts: int = 5) -> dict[str, Any]:
     """Whether features drawn from the process are found, and their frequencies lie where the process expects them.
 
     Features that are on in less than 2 % of the rows are not asked for.
