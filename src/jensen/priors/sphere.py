@@ -27,8 +27,8 @@ class UniformSphere(nn.Module):
         OptionError: If ``size`` is below 2.
 
     Example:
-        >>> UniformSphere(3)().sample((4,)).square().sum(-1)
-        tensor([1.0000, 1.0000, 1.0000, 1.0000])
+        >>> torch.allclose(UniformSphere(3)().sample((4,)).square().sum(-1), torch.ones(4))
+        True
     """
 
     like: Tensor
