@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import JensenError, OptionError
 from ..evaluation import check_data, device_of
+from ..modes import evaluating
 from ..noise import seeded
 from ..roles import Objective
 from .measured import Measured
@@ -88,18 +89,13 @@ def gradient_noise(
         raise OptionError(f"the noise of a gradient shows from 2 repeats on; got {repeats}.")
     check_data(model, x)
     x = x.to(device_of(model))
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     found = {}
-    try:
+    with evaluating(model):
         for name, objective in objectives.items():
             try:
                 found[name] = _noise(model, x, objective, repeats, step, seed)
             except JensenError:  # this estimator and this model do not compose
                 continue
-    finally:
-        for module, training in modes:
-            module.training = training
     return found
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..hardware import keep_pages
+from ..modes import evaluating
 from ..roles import Given
 
 __all__ = ["CHUNK_ROWS", "device_of", "evaluation_mode", "given_padded", "in_chunks", "padded"]
@@ -25,18 +26,14 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     The number of threads is lowered to a power of two: it then divides a chunk, and no vector of numbers is cut at
     the border between two threads, where the last bit would depend on the position of a row.
     """
-    modes = [(module, module.training) for module in model.modules()]
     threads = torch.get_num_threads()
     keep_pages()
-    model.eval()
     try:
         torch.set_num_threads(2 ** (threads.bit_length() - 1))
-        with torch.inference_mode():
+        with evaluating(model), torch.inference_mode():
             yield
     finally:
         torch.set_num_threads(threads)
-        for module, training in modes:
-            module.training = training
 
 
 def in_chunks(function: Callable[..., Tensor], x: Tensor, given: Given | None = None) -> Tensor:

@@ -15,9 +15,9 @@ from ..distributions import diagonal_normal
 from ..errors import NonFiniteError, OptionError, ShapeError
 from ..evaluation import check_data, device_of
 from ..model import VAE
+from ..modes import evaluating
 from ..noise import mix, seeded
 from ..numbers import Number, mean_and_se
-from ..posteriors.search import evaluating
 from ..roles import Prior
 
 __all__ = ["PriorFit", "check_roles", "fit_prior"]

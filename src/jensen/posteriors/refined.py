@@ -11,9 +11,10 @@ from torch.distributions import Distribution
 from ..conditional import distribution_at
 from ..errors import CompositionError, OptionError
 from ..families import Family
+from ..modes import evaluating
 from ..roles import Given, Posterior
 from ..spec import declared
-from .search import Raw, Search, Target, climb, coordinates_for, evaluating
+from .search import Raw, Search, Target, climb, coordinates_for
 from .start import raw_from, raw_of
 
 __all__ = ["Refined"]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Size, Tensor, nn
+from torch import Size, Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
 from .. import families
@@ -19,7 +18,7 @@ from ..families.base import count_of
 from ..noise import RowNoise, mix, row_keys
 from ..roles import Given
 
-__all__ = ["Coordinates", "Raw", "Search", "Target", "Whitened", "climb", "coordinates_for", "evaluating", "given_rows"]
+__all__ = ["Coordinates", "Raw", "Search", "Target", "Whitened", "climb", "coordinates_for", "given_rows"]
 
 _SMALLEST_GAIN = 2e-3
 _FALL = 1.0
@@ -56,18 +55,6 @@ class Target:
 def given_rows(given: Given | None, chosen: Tensor) -> Given | None:
     """What is known beside some of the rows."""
     return None if given is None else given.rows(chosen)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block, where no layer draws noise of its own; each module's own mode after it."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 class Coordinates(Protocol):

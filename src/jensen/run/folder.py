@@ -33,8 +33,8 @@ from ..saving import FORMAT, SEVERAL, Config
 from ..train import Report
 
 __all__ = [
-    "check_split",
     "Journal",
+    "check_split",
     "environment",
     "has_checkpoint",
     "how_to_measure",
