@@ -305,6 +305,8 @@ def test_a_dictionary_is_the_matrix_of_an_affine_decoder_and_features_in_use_tel
     assert features_in_use(model, torch.eye(6)).tolist() == [2]
     found = feature_frequencies(model, torch.eye(6))
     assert found.found[0] > 0.99 and found.found[2] < 0.01 and 0 <= found.inside <= 1
+    # The first is on in all rows and tells nothing; the third is on in one of six.
+    torch.testing.assert_close(found.in_use, torch.tensor([1 / 6, 0, 0], dtype=torch.float64), atol=1e-3, rtol=0)
 
 
 def test_a_feature_that_is_always_on_is_in_use_where_its_strength_tells_rows_apart():

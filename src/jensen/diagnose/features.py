@@ -23,12 +23,15 @@ class Frequencies:
 
     Arguments:
         found: The share of rows in which each feature is on, shape (T,).
+        in_use: The same with features that tell no rows apart counted as off, shape (T,): where a feature changes
+            nothing in x, whether it is on is not determined by the data.
         mean: The expected share under the Indian buffet process, shape (T,).
         low: The lower end of the 95 % band of such shares, shape (T,).
         high: Its upper end.
     """
 
     found: Tensor
+    in_use: Tensor
     mean: Tensor
     low: Tensor
     high: Tensor
@@ -36,7 +39,15 @@ class Frequencies:
     @property
     def inside(self) -> float:
         """The share of features whose frequency lies in the band."""
-        return float(((self.found >= self.low) & (self.found <= self.high)).double().mean())
+        return self._inside(self.found)
+
+    @property
+    def inside_in_use(self) -> float:
+        """The share whose frequency lies in the band where features that tell no rows apart count as off."""
+        return self._inside(self.in_use)
+
+    def _inside(self, shares: Tensor) -> float:
+        return float(((shares >= self.low) & (shares <= self.high)).double().mean())
 
 
 def _prior(model: Any) -> Any:
@@ -84,7 +95,11 @@ def features_in_use(model: Any, x: Tensor) -> Tensor:
     Raises:
         JensenError: If the model has no such features.
     """
-    probabilities, strengths = _means(model, x)
+    return _telling(*_means(model, x)).nonzero()[:, 0]
+
+
+def _telling(probabilities: Tensor, strengths: Tensor) -> Tensor:
+    """Whether each feature tells rows apart, shape (T,)."""
     on = (probabilities > 0.5).double()
     share = on.mean(0)
     telling = share <= 1 - _IN_USE
@@ -92,7 +107,7 @@ def features_in_use(model: Any, x: Tensor) -> Tensor:
         weight = on / on.sum(0).clamp(min=1)
         mean = (weight * strengths).sum(0)
         telling = telling | ((weight * (strengths - mean).square()).sum(0) > ACTIVE)
-    return ((share >= _IN_USE) & telling).nonzero()[:, 0]
+    return (share >= _IN_USE) & telling
 
 
 def feature_frequencies(model: Any, x: Tensor) -> Frequencies:
@@ -106,8 +121,11 @@ def feature_frequencies(model: Any, x: Tensor) -> Frequencies:
         JensenError: If the model has no such features.
     """
     prior = _prior(model)
-    found = _means(model, x)[0].mean(0).sort(descending=True).values
-    return Frequencies(found, *expected_frequencies(prior.alpha, len(x), prior.features))
+    probabilities, strengths = _means(model, x)
+    shares = probabilities.mean(0)
+    in_use = shares.where(_telling(probabilities, strengths), 0.0)
+    found, telling = (part.sort(descending=True).values for part in (shares, in_use))
+    return Frequencies(found, telling, *expected_frequencies(prior.alpha, len(x), prior.features))
 
 
 def expected_frequencies(
