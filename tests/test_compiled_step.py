@@ -31,7 +31,7 @@ def run(stepper: train.step.Stepper, sizes: tuple[int, ...]) -> list[float]:
     for number, size in enumerate(sizes):
         torch.manual_seed(number)
         outcome = stepper.take(torch.arange(number, number + size), number, 1e-2)
-        assert outcome.good and outcome.names[:2] == ["objective", "bound"] and outcome.sums[-1] == size
+        assert outcome.good and outcome.names[:2] == ["objective", "bound"] and outcome.sums[0, -1] == size
         losses.append(float(outcome.loss))
     return losses
 

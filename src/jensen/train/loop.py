@@ -120,7 +120,7 @@ class Loop:
         loss, names, sums, good = self.stepper.take(index, self.step, rate)
         loss = loss.float()  # as it is read back from a checkpoint
         self.average.update(self.step)
-        self.sums.add(names, sums, good)
+        self.sums.add(names, sums)
         if self.step < _WINDOW:
             before = loss if self.recent is None else self.recent
             self.recent = torch.where(good, torch.where(before.isfinite(), before.lerp(loss, 0.05), loss), before)

@@ -18,7 +18,7 @@ from .adam import Adam
 from .guards import StepGuard
 from .options import TrainOptions
 from .profile import Profile
-from .sums import summed
+from .sums import judged, summed
 
 __all__ = ["Stepper", "conditionals_of", "networks_in"]
 
@@ -44,7 +44,7 @@ def conditionals_of(model: nn.Module) -> list[LowPrecision]:
 
 
 class Outcome(NamedTuple):
-    """What came of a step: its loss, the names and sums of its numbers, and whether it was taken, as a tensor."""
+    """What came of a step: its loss, the names of its numbers, their judged sums, and whether it was taken."""
 
     loss: Tensor
     names: list[str]
@@ -153,7 +153,7 @@ class Stepper:
             squares = [gradient.float().square().sum() for gradient in gradients if gradient is not None]
             good, divisor = self.guard.judge(loss.detach(), torch.stack(squares).sum().sqrt())
             self.adam.trace(gradients, rate, divisor=divisor, good=good)
-        return Outcome(loss.detach(), names, sums, good)
+        return Outcome(loss.detach(), names, judged(sums, good), good)
 
     def _take_in_parts(self, index: Tensor, number: int, rate: float) -> Outcome:
         phase = self.profile
@@ -171,4 +171,4 @@ class Stepper:
             norm = torch.nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None])
             good, divisor = self.judge(loss.detach(), norm)
             self.adam.update(gradients, rate, divisor=divisor, good=good)
-        return Outcome(loss.detach(), names, sums, good)
+        return Outcome(loss.detach(), names, judged(sums, good), good)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..roles import Estimate
 
-__all__ = ["Sums", "summed"]
+__all__ = ["Sums", "judged", "summed"]
 
 
 def summed(estimate: Estimate, count: int) -> tuple[list[str], Tensor]:
@@ -22,6 +22,14 @@ def summed(estimate: Estimate, count: int) -> tuple[list[str], Tensor]:
     return list(values), torch.stack([*values.values(), estimate.loss.new_full((), count, dtype=torch.float64)])
 
 
+def judged(column: Tensor, good: Tensor) -> Tensor:
+    """What :func:`summed` says of a step if ``good``, a tensor, says so, else zeros; below it ones where not finite.
+
+    All that :class:`Sums` adds up is then one tensor, which a compiled step makes on its way.
+    """
+    return torch.stack([torch.where(good, column, 0.0), (~column.isfinite()).double()])
+
+
 class Sums:
     """Sums of objective, bound and terms, kept on the device in float64 and read once per report.
 
@@ -31,35 +39,32 @@ class Sums:
     def __init__(self) -> None:
         self.names: list[str] = []
         self.totals: Tensor | None = None
-        self.bad: Tensor | None = None
 
-    def add(self, names: list[str], column: Tensor, good: Tensor) -> None:
-        """Adds what :func:`summed` says of a step if ``good``, a tensor, says so."""
-        bad = ~column.isfinite()
-        column = torch.where(good, column, 0.0)
-        if self.totals is None or self.bad is None:
-            self.names, self.totals, self.bad = names, column, bad
+    def add(self, names: list[str], column: Tensor) -> None:
+        """Adds what :func:`judged` says of a step."""
+        if self.totals is None:
+            self.names, self.totals = names, column
         else:
             self.totals += column
-            self.bad |= bad
 
     def means(self) -> dict[str, float]:
         """The mean of each over the examples that counted; empty if none did."""
         if self.totals is None:
             return {}
-        *totals, count = self.totals.tolist()
+        *totals, count = self.totals[0].tolist()
         return {name: total / count for name, total in zip(self.names, totals, strict=True)} if count else {}
 
     def not_finite(self) -> list[str]:
         """The names of what was not finite in some step."""
-        flags = [] if self.bad is None else self.bad.tolist()
+        flags = [] if self.totals is None else self.totals[1].tolist()
         return [name for name, flag in zip(self.names, flags, strict=False) if flag]
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
-        if self.totals is None or self.bad is None:
+        if self.totals is None:
             return {}
-        return {"names": self.names, "totals": self.totals.tolist(), "bad": self.bad.tolist()}
+        totals, bad = self.totals.tolist()
+        return {"names": self.names, "totals": totals, "bad": [count > 0 for count in bad]}
 
     @classmethod
     def of(cls, state: Mapping[str, Any], device: torch.device) -> Sums:
@@ -67,6 +72,5 @@ class Sums:
         sums = cls()
         if state:
             sums.names = list(state["names"])
-            sums.totals = torch.tensor(state["totals"], dtype=torch.float64, device=device)
-            sums.bad = torch.tensor(state["bad"], dtype=torch.bool, device=device)
+            sums.totals = torch.tensor([state["totals"], state["bad"]], dtype=torch.float64, device=device)
         return sums
