@@ -395,7 +395,7 @@ def test_a_fitted_model_is_checked_in_the_users_units(tmp_path):
 
 def test_options_that_cannot_be_used_are_refused():
     model, x = linear().model, table(20)
-    for how in ({"rows": 1}, {"samples": 1}, {"parts": ("nothing",)}):
+    for how in ({"rows": 1}, {"samples": 1}, {"rows": 2.5}, {"samples": 2.5}, {"parts": ("nothing",)}):
         with pytest.raises(OptionError):
             jensen.check(model, x, **how)
     with pytest.raises(DataError, match="labels has 3"):

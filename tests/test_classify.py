@@ -116,8 +116,9 @@ def test_what_cannot_be_classified_is_refused():
     rows = hidden_classes(20)
     with pytest.raises(OptionError, match="number of labels"):
         try_starts(knowing_autoencoder(), rows, rows, labels=[21])
-    with pytest.raises(OptionError, match="positive"):
-        try_starts(knowing_autoencoder(), rows, rows, labels=[10], seeds=0)
+    for wrong in ({"seeds": 0}, {"steps": 0}, {"seeds": 1.5}, {"steps": 2.5}):
+        with pytest.raises(OptionError, match="at least 1"):
+            try_starts(knowing_autoencoder(), rows, rows, labels=[10], **wrong)
 
 
 def test_the_command_line_compares_starts(cli, tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import jensen
 from jensen import pictures
 
 SHAPES = [(1,), (7,), (1, 1), (5, 7), (1, 1, 1), (5, 7, 1), (5, 7, 3), (3, 5, 7), (2, 2, 2, 2)]
@@ -74,3 +75,15 @@ def test_a_title_is_text_and_no_formula(tmp_path):
     # The title stands above the picture, with white between them.
     dark = [(pixels(tmp_path / name) < 100).any(1) for name in ("a.png", "b.png")]
     assert [int((rows[1:] & ~rows[:-1]).sum()) for rows in dark] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("white", "options", "expected"), [(255, {}, (0.0, 255.0)), (16, {"binarisation": "static"}, (0.0, 1.0))]
+)
+def test_a_run_draws_its_values_from_black_to_white(tmp_path, monkeypatch, white, options, expected):
+    limits = []
+    monkeypatch.setattr(pictures, "grid", lambda path, rows, title, drawn: limits.append(drawn))
+    random = np.random.default_rng(0)
+    x = white * (random.random((60, 4, 4)) < 0.5) if not options else random.integers(white + 1, size=(60, 4, 4))
+    run = jensen.fit(x.astype(np.uint8), out=tmp_path / "run", steps=5, samples=5, hidden=[8], **options)
+    assert run.model.schema.limits == expected and set(limits) == {expected}

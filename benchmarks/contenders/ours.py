@@ -76,6 +76,8 @@ class _Journal:
     def write(self, report: Report) -> None:
         self.loss = -report.line["objective"]
 
+    def clock(self, step: int, timing: Mapping[str, float]) -> None: ...
+
     def position(self) -> dict[str, int]:
         return {}
 

@@ -18,7 +18,7 @@ from .errors import JensenError, OptionError
 from .evaluation import device_of, evaluation_mode, in_chunks
 from .nets import Linear
 from .noise import mix, seeded
-from .numbers import finite, mean_and_se
+from .numbers import finite, mean_and_se, whole
 from .schedules import Cosine
 from .spec import build, describe
 
@@ -218,8 +218,8 @@ def try_starts(
         >>> [trial.start for trial in try_starts(autoencoder, rows, rows, labels=[12], seeds=2, steps=5)]
         ['scratch', 'frozen', 'fine-tuned']
     """
-    if seeds < 1 or steps < 1:
-        raise OptionError(f"seeds and steps are positive; got seeds={seeds}, steps={steps}.")
+    seeds = whole(seeds, 1, "classifiers are compared over at least 1 seed")
+    steps = whole(steps, 1, "a classifier learns for at least 1 step")
     classes = int(max(train.labels.max(), test.labels.max())) + 1
     trials = []
     for count in labels:

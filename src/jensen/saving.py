@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .data import Schema
 from .errors import FileFormatError, RunError, SpecError
-from .evaluation import device_of, evaluation_mode, evidence_of
+from .evaluation import device_of, dtype_of, evaluation_mode, evidence_of
 from .files import read_json, read_tensors, write_json, write_tensors
 from .fitted import Fitted
 from .noise import seeded
@@ -90,7 +90,7 @@ def describe_model(model: Any, folder: Path, extra: Mapping[str, object] | None 
 
 def _verify(model: nn.Module, spec: Spec, arguments: Mapping[str, Tensor], names: Mapping[str, Any]) -> None:
     with seeded(0):
-        rebuilt = build(spec, arguments, names).to(device_of(model)).to(_dtype(model))
+        rebuilt = build(spec, arguments, names).to(device_of(model)).to(dtype_of(model))
     here = [(name, type(module)) for name, module in model.named_modules()]
     there = [(name, type(module)) for name, module in rebuilt.named_modules()]
     changed = (
@@ -114,10 +114,6 @@ def _verify(model: nn.Module, spec: Spec, arguments: Mapping[str, Tensor], names
         )
 
 
-def _dtype(model: nn.Module) -> torch.dtype:
-    return next((p.dtype for p in model.parameters()), torch.float32)
-
-
 def _seeded_draw(model: Any) -> tuple[Tensor, ...]:
     try:
         with evaluation_mode(model), seeded(0, "verify"):
@@ -132,13 +128,13 @@ def _seeded_draw(model: Any) -> tuple[Tensor, ...]:
 def _some_given(model: Any) -> Given:
     """Something that may be known beside two rows."""
     device, size = device_of(model), getattr(model, "conditions", 0)
-    condition = torch.eye(max(2, size), dtype=_dtype(model), device=device)[:2, :size] if size else None
+    condition = torch.eye(max(2, size), dtype=dtype_of(model), device=device)[:2, :size] if size else None
     return Given(condition=condition, index=torch.zeros(2, dtype=torch.long, device=device))
 
 
 def _decoded(model: Any) -> Tensor:
     """Rows of a model that has no prior to draw codes from."""
-    codes = torch.randn(2, model.latent_size, dtype=_dtype(model), device=device_of(model))
+    codes = torch.randn(2, model.latent_size, dtype=dtype_of(model), device=device_of(model))
     rows: Tensor = model.decode(codes).sample()
     return rows
 
@@ -166,7 +162,9 @@ def load(path: str | Path, *, modules: Mapping[str, Callable[..., Any]] | None =
     if not isinstance(vae, nn.Module) or not hasattr(vae, "draw"):
         raise SpecError(f"{folder / 'config.json'} describes a {type(vae).__name__}, which is not a model.")
     if (folder / "checkpoints").exists() and not (folder / "model.safetensors").exists():
-        raise RunError(f"{folder} is not finished, so it has no model yet. Go on with: jensen fit --resume {folder}")
+        kept = (folder / "checkpoints" / "latest").is_file()
+        remedy = f"Go on with: jensen fit --resume {folder}" if kept else "It has no checkpoint either: fit anew."
+        raise RunError(f"{folder} is not finished, so it has no model yet. {remedy}")
     state = read_tensors(folder / "model.safetensors")
     vae.to(next((t.dtype for t in state.values() if t.is_floating_point()), torch.float32))
     try:

@@ -244,10 +244,8 @@ def write(path: Path, rows: Any, title: str, fitted: Fitted, *, most: int = 36) 
 
 def limits_of(fitted: Fitted, rows: Any) -> tuple[float, float]:
     """The values that are drawn as black and as white."""
-    schema = fitted.schema
-    if schema is not None and schema.kind != "continuous" and schema.binarisation == "none":
-        return schema.offset, schema.offset + schema.step * (schema.levels - 1)
-    return (0.0, 1.0) if schema is not None and schema.binary else (float(rows.min()), float(rows.max()))
+    known = None if fitted.schema is None else fitted.schema.limits
+    return (float(rows.min()), float(rows.max())) if known is None else known
 
 
 def say(run: str, path: Path, rows: Any, *, json: bool, **more: Any) -> None:

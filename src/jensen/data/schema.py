@@ -110,6 +110,13 @@ class Schema(BaseModel):
         return self.dtype == "uint8"
 
     @property
+    def limits(self) -> tuple[float, float] | None:
+        """The smallest and the largest value that rows in the user's units can have; None for continuous values."""
+        if self.binarisation != "none":
+            return 0.0, 1.0
+        return None if self.kind == "continuous" else (self.offset, self.offset + self.step * (self.levels - 1))
+
+    @property
     def units(self) -> str:
         """The values of a row in words."""
         if self.kind == "continuous":

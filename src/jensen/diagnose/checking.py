@@ -12,6 +12,7 @@ from torch import nn
 from ..errors import DataError, JensenError, OptionError
 from ..evaluation import check_data
 from ..inference.proposals import why_lacking
+from ..numbers import whole
 from . import budget
 from .findings import Finding
 from .page import Page, Subject
@@ -82,11 +83,8 @@ def _validate(subject: Subject, parts: tuple[str, ...], time_budget: float | Non
         raise OptionError(refusal)
     if time_budget is not None and not 0 < time_budget < math.inf:
         raise OptionError(f"a time budget is a positive number of seconds; got {time_budget}.")
-    if subject.rows < _LEAST_ROWS or subject.samples < _LEAST_ROWS:
-        raise OptionError(
-            f"a check needs at least {_LEAST_ROWS} rows and samples; got rows={subject.rows}, "
-            f"samples={subject.samples}."
-        )
+    for name, value in (("rows", subject.rows), ("samples", subject.samples)):
+        whole(value, _LEAST_ROWS, f"a check needs at least {_LEAST_ROWS} {name}")
     unknown = [name for name in parts if name not in PARTS]
     if unknown:
         raise OptionError(f"there is no part {unknown[0]!r}; choose among {', '.join(PARTS)}.")

@@ -23,7 +23,7 @@ def softplus(logits: Tensor) -> Tensor:
 
 
 class Bernoulli(TorchBernoulli):
-    r"""Coin flips, :math:`\log p(x) = x \ell - \log(1 + e^\ell)` for the logit ℓ.
+    r"""Coin flips, :math:`\log p(x) = \log \sigma(\ell) - (1 - x) \ell` for the logit ℓ.
 
     Example:
         >>> Bernoulli(logits=torch.tensor(0.0)).log_prob(torch.tensor(1.0))
@@ -36,5 +36,7 @@ class Bernoulli(TorchBernoulli):
         logits = self.logits
         if logits.dtype.itemsize < torch.float32.itemsize:
             logits = logits.float()  # the difference would keep no digits of a small log-probability
-        log_prob: Tensor = (value * logits).sub_(softplus(logits))
-        return log_prob
+        logits = logits.expand(torch.broadcast_shapes(logits.shape, value.shape))
+        # log σ(l) is -softplus(-l) in one pass; what is left takes one more over memory that is there already.
+        log_sigmoid = F.softplus(logits, beta=-1.0, threshold=_LINEAR)
+        return log_sigmoid.addcmul_(value.to(logits.dtype) - 1, logits)

@@ -3,7 +3,7 @@
 from ..numbers import Number
 from .averages import elbo, kind_of, log_likelihood, summarise
 from .checks import check_data, check_values, evidence_of, latent_size, measure_of
-from .chunks import CHUNK_ROWS, device_of, evaluation_mode, in_chunks
+from .chunks import CHUNK_ROWS, device_of, dtype_of, evaluation_mode, in_chunks
 from .per_row import Bounds, bounds, reconstructions
 from .running import effective_sample_size, log_mean_variance
 from .usage import ACTIVE, Latents, latents
@@ -18,6 +18,7 @@ __all__ = [
     "check_data",
     "check_values",
     "device_of",
+    "dtype_of",
     "effective_sample_size",
     "elbo",
     "evaluation_mode",

@@ -13,7 +13,7 @@ from ..hardware import keep_pages
 from ..modes import evaluating
 from ..roles import Given
 
-__all__ = ["CHUNK_ROWS", "device_of", "evaluation_mode", "given_padded", "in_chunks", "padded"]
+__all__ = ["CHUNK_ROWS", "device_of", "dtype_of", "evaluation_mode", "given_padded", "in_chunks", "padded"]
 
 CHUNK_ROWS = 64
 """Rows in a chunk, always: a matrix product then sums each row in the same order wherever the row stands."""
@@ -65,3 +65,8 @@ def padded(rows: Tensor) -> Tensor:
 def device_of(model: nn.Module) -> torch.device:
     """Where the model's parameters are, or its buffers where it has no parameters."""
     return next((part.device for part in chain(model.parameters(), model.buffers())), torch.device("cpu"))
+
+
+def dtype_of(model: nn.Module, default: torch.dtype = torch.float32) -> torch.dtype:
+    """The type of the model's parameters, or ``default`` where it has none."""
+    return next((parameter.dtype for parameter in model.parameters()), default)

@@ -21,7 +21,7 @@ from ..data.sources import from_memory
 from ..data.text import chunks_of, is_sentences
 from ..data.values import check_values
 from ..errors import DataError, JensenError, OptionError
-from ..evaluation import bounds, check_data, device_of, evaluation_mode, in_chunks, latent_size
+from ..evaluation import bounds, check_data, device_of, dtype_of, evaluation_mode, in_chunks, latent_size
 from ..noise import seeded
 from ..numbers import whole
 from ..roles import Given
@@ -117,17 +117,13 @@ class Fitted:
             if isinstance(x, Tensor):
                 return x
             check_values(values, "the array")
-            return torch.tensor(values.astype(np.float64), dtype=self._dtype)
+            return torch.tensor(values.astype(np.float64), dtype=dtype_of(self.vae))
         event = self.schema.event_shape
         if values.shape == event:
             raise DataError(f"got one row of shape {event}; expected a batch of rows, shape (N, …): pass x[None].")
         if values.ndim == 1 and event == (1,):
             values = values[:, None]
         return self.schema.model_values(values)
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        return next((p.dtype for p in self.vae.parameters()), torch.float32)
 
     def given(self, labels: Any, count: int) -> Given | None:
         """What a model that is conditioned on labels is given beside rows.
@@ -225,8 +221,8 @@ class Fitted:
                 f"{codes.dtype}, shape {codes.shape}. Give them as embed does."
             )
         check_values(codes, "the array of codes")
-        rows = torch.tensor(codes.astype(np.float64), dtype=self._dtype)
-        check_values(rows.double().numpy(), f"the array of codes as {self._dtype}")
+        rows = torch.tensor(codes.astype(np.float64), dtype=dtype_of(self.vae))
+        check_values(rows.double().numpy(), f"the array of codes as {dtype_of(self.vae)}")
         found = self._means(rows, self.given(labels, len(codes)), embedded=True)
         return found if isinstance(found, list) else self._like(found, z)
 

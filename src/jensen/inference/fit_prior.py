@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 
 from ..distributions import diagonal_normal
 from ..errors import NonFiniteError, OptionError, ShapeError
-from ..evaluation import check_data, device_of
+from ..evaluation import check_data, device_of, dtype_of
 from ..model import VAE
 from ..modes import evaluating
 from ..noise import mix, seeded
@@ -96,7 +96,7 @@ def fit_prior(
         True
     """
     _check(model, x, prior)
-    device, dtype = device_of(model), next((p.dtype for p in model.parameters()), x.dtype)
+    device, dtype = device_of(model), dtype_of(model, x.dtype)
     _module(prior).to(device=device, dtype=dtype)
     made = _with_prior(model, prior)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(mix(seed, "fit prior")))

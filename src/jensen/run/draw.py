@@ -37,12 +37,9 @@ def _shown(schema: Schema, x: Tensor) -> Array:
 
 def _limits(splits: Splits) -> tuple[float, float]:
     """The values drawn as black and as white."""
-    schema = splits.schema
-    if schema.binary:
-        return 0.0, 1.0
-    if schema.kind == "binned":
-        return schema.offset, schema.offset + schema.step * (schema.levels - 1)
-    values = _shown(schema, splits.frozen("train")[:1000])
+    if splits.schema.limits is not None:
+        return splits.schema.limits
+    values = _shown(splits.schema, splits.frozen("train")[:1000])
     return float(np.quantile(values, 0.01)), float(np.quantile(values, 0.99))
 
 
