@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ def by_encoder(model: VAE, objective: Any, x: Tensor, steps: int) -> None:
     train.fit(model, objective, x, steps=steps, batch_size=BATCH, learning_rate=1e-3, validate_every=steps)
 
 
-def by_monte_carlo_em(model: VAE, x: Tensor, steps: int) -> None:
+def by_monte_carlo_em(model: Any, x: Tensor, steps: int) -> None:
     """Posterior samples by Hamiltonian Monte Carlo, persistent from visit to visit, then a step on the decoder."""
     parameters = list(model.likelihood.parameters())
     optimiser = torch.optim.Adam(parameters, 1e-3)
@@ -127,12 +128,12 @@ def main() -> None:
     steps = 50 if options.quick else options.examples // BATCH
     splits = prepare(open_source("freyfaces"), density=True)
     x, test = splits.frozen("train"), splits.frozen("test")
-    ways = {
+    ways: dict[str, Callable[[VAE], None]] = {
         "variational Bayes": lambda model: by_encoder(model, objectives.ELBO(), x, steps),
         "wake-sleep": lambda model: by_encoder(model, objectives.ReweightedWakeSleep(1, wake=0.0, sleep=1.0), x, steps),
         "Monte Carlo EM": lambda model: by_monte_carlo_em(model, x, steps),
     }
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for name, fit in ways.items():
         model, start = make(splits.schema.event_shape, x), time.perf_counter()
         fit(model)

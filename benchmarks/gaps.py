@@ -17,6 +17,7 @@ from torch import nn
 from benchmarks.record import record, recorded, write_table
 from jensen import VAE, Conditional, families, objectives, priors, schedules
 from jensen.data import Splits, open_source, prepare
+from jensen.data.schema import Binarisation
 from jensen.diagnose import inference_gaps
 from jensen.hardware import find_device
 from jensen.initialise import start_at_marginal
@@ -36,7 +37,7 @@ PUBLISHED = {
 """Of table 2, a factorised posterior on 1000 training rows, after 3280 epochs; quoted at second hand."""
 
 NAMES = ("log_p", "best", "encoder", "approximation", "amortisation")
-BINARISATION = {"fashion-mnist": "threshold", "digits": "threshold"}
+BINARISATION: dict[str, Binarisation] = {"fashion-mnist": "threshold", "digits": "threshold"}
 BATCH = 100
 
 

@@ -46,14 +46,14 @@ class Shifted(nn.Module):
         super().__init__()
         self.mean = nn.Parameter(mean)
 
-    def forward(self, given: Any = None) -> Independent:
+    def forward(self, given: Any = None) -> Independent[Normal]:
         return diagonal_normal(self.mean, torch.ones_like(self.mean), 1)
 
 
 class Identity(nn.Module):
     """The likelihood N(z, I)."""
 
-    def forward(self, z: Tensor, given: Any = None) -> Independent:
+    def forward(self, z: Tensor, given: Any = None) -> Independent[Normal]:
         return Independent(Normal(z, 1.0, validate_args=False), 1, validate_args=False)
 
 

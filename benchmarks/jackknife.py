@@ -12,10 +12,12 @@ import argparse
 import itertools
 import math
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import jensen
 from benchmarks.record import record, write_table
@@ -25,7 +27,7 @@ from jensen.run.folder import reopen
 
 K = 32
 PUBLISHED = {"vae": (-93.38, -89.22, -88.66, -88.40), "iwae": (-95.30, -86.05, -85.28, -85.01)}
-EVALUATORS = {
+EVALUATORS: dict[str, Callable[[Tensor], Tensor]] = {
     "ELBO": lambda w: w.mean(0),
     "IWAE-32": lambda w: w.logsumexp(0) - math.log(len(w)),
     "JVI-1": lambda w: diagnose.jackknife(w, 1),
@@ -36,7 +38,7 @@ EVALUATORS = {
 def evaluated(folder: Path) -> dict[str, Any]:
     """The four numbers on all test rows of a run."""
     model, x = jensen.load(folder).vae, reopen(folder).frozen("test")
-    parts: dict[str, list[torch.Tensor]] = {name: [] for name in EVALUATORS}
+    parts: dict[str, list[Tensor]] = {name: [] for name in EVALUATORS}
     for start in range(0, len(x), 1024):
         log_weight = diagnose.draws_of(model, x[start : start + 1024], k=K, seed=1).log_weight
         for name, function in EVALUATORS.items():
@@ -65,10 +67,16 @@ def main() -> None:
     parser.add_argument("--latents", type=int, default=40)
     options = parser.parse_args()
     hidden = tuple(int(width) for width in options.hidden.split(","))
-    shared = {"epochs": options.epochs, "hidden": hidden, "latents": options.latents, "posterior": "diagonal"}
+    shared: dict[str, Any] = {
+        "epochs": options.epochs,
+        "hidden": hidden,
+        "latents": options.latents,
+        "posterior": "diagonal",
+    }
     rows = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, own in {"vae": {}, "iwae": {"k": K, "estimator": "reparameterised"}}.items():
+        trainings: dict[str, dict[str, Any]] = {"vae": {}, "iwae": {"k": K, "estimator": "reparameterised"}}
+        for name, own in trainings.items():
             run = jensen.fit(options.data, model=name, out=Path(folder) / name, samples=K, **shared, **own)
             rows[name] = {**evaluated(run.path), "seconds": run.result["seconds"]}
             print(name, rows[name], flush=True)

@@ -40,7 +40,7 @@ def make(x: Tensor, *, learned: bool) -> VAE:
 def trained(x: Tensor, objective: Any, steps: int, *, learned: bool) -> tuple[VAE, float]:
     """A model after training on all images at once, and the seconds it took."""
     model, start = make(x, learned=learned), time.perf_counter()
-    options = {"batch_size": len(x), "learning_rate": 3e-2, "validate_every": steps, "select": False}
+    options: dict[str, Any] = {"batch_size": len(x), "learning_rate": 3e-2, "validate_every": steps, "select": False}
     train.fit(model, objective, x, steps=steps, **options)
     return model.eval(), time.perf_counter() - start
 

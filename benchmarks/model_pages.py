@@ -148,8 +148,8 @@ def index(found: dict[str, dict[str, Any]]) -> str:
     lines = []
     for name, entry in zoo.MODELS.items():
         first = [f"[{name}](models/{name}.md)", entry.summary, entry.paper]
-        for row in [row for row in found.values() if row["model"] == name] or [None]:
-            lines.append([*first, *(["–"] * 5 if row is None else short(row))])
+        rows = [row for row in found.values() if row["model"] == name]
+        lines += [[*first, *short(row)] for row in rows] or [[*first, *["–"] * 5]]
     header = ["model", "what it is", "paper", "data", "log p(x), nats/example", "kind", "KL", "seconds"]
     parts = ["# Models", "", _ABOUT, "", *table(header, lines), "", "## Options", "", _OPTIONS, ""]
     for fields in text.shared_options().values():

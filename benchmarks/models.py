@@ -66,7 +66,8 @@ def data_for(name: str, data: str, folder: Path) -> tuple[str, str]:
 def measure(name: str, asked: str, time_budget: float | None, folder: Path, seed: int = 0) -> dict[str, Any]:
     """One fit: its numbers, what it chose, what it writes, and its pictures in the docs."""
     data, called = data_for(name, asked, folder)
-    kept, options = Kept(), {"time_budget": time_budget, "seed": seed}
+    kept = Kept()
+    options: dict[str, Any] = {"time_budget": time_budget, "seed": seed}
     run = jensen.fit(data, model=name, out=folder / name, observer=kept, **options)
     result = run.result
     row: dict[str, Any] = {"model": name, "asked": asked, "data": called, "time_budget": time_budget, "seed": seed}

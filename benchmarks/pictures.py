@@ -10,6 +10,7 @@ import json
 import platform
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -41,7 +42,7 @@ def picture(model: jensen.Fitted, path: Path) -> None:
     figure.savefig(path)
 
 
-def page(result: dict, environment: dict) -> str:
+def page(result: dict[str, Any], environment: dict[str, Any]) -> str:
     """The result as a page."""
     test = result["test"]
     bound = test["log_likelihood"]

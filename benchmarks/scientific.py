@@ -25,7 +25,7 @@ from jensen import VAE, noise
 from jensen.inference import PosteriorDraws, posterior_chains
 
 
-def simulated(vae: VAE, rows: int, seed: int) -> tuple[dict[str, Tensor], Tensor]:
+def simulated(vae: Any, rows: int, seed: int) -> tuple[dict[str, Tensor], Tensor]:
     """True values and the data sets that they made."""
     with noise.seeded(seed, "truth"), torch.no_grad():
         z = vae.prior().sample((rows,))

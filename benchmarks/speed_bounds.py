@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Independent, Normal
 
 from jensen import VAE, Conditional, families, priors
 from jensen.distributions import diagonal_normal
@@ -25,7 +25,7 @@ __all__ = ["measure", "read_model"]
 class LogVarianceNormal(families.Normal):
     """A normal whose second parameter is the logarithm of its variance, as the others have it."""
 
-    def forward(self, loc: Tensor, raw_scale: Tensor | None = None) -> Distribution:
+    def forward(self, loc: Tensor, raw_scale: Tensor | None = None) -> Independent[Normal]:
         assert raw_scale is not None
         return diagonal_normal(loc, torch.exp(0.5 * raw_scale), 1)
 

@@ -83,7 +83,8 @@ def main() -> None:
         return
     path = sys.stdin.readline().strip()
     if path:
-        np.savez(path, **contender.weights())
+        weights: dict[str, Any] = dict(contender.weights())
+        np.savez(path, **weights)
         talk.say(saved=path)
 
 

@@ -11,6 +11,7 @@ Run with: python -m examples.spectral_line
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from torch.distributions import Distribution, Independent, LogNormal, Normal
 
 import jensen
 from jensen import VAE, declared, nets, noise, posteriors, priors
-from jensen.roles import BoundKind, Estimate, Given, Model
+from jensen.roles import BoundKind, Estimate, Given
 from jensen.train import fit
 
 CHANNELS = 40
@@ -32,6 +33,8 @@ class Line(nn.Module):
 
     The named values come with shape (K, B), the channels are added as a last dimension.
     """
+
+    axis: Tensor
 
     def __init__(self, channels: int = CHANNELS, noise: float = NOISE) -> None:
         super().__init__()
@@ -77,7 +80,7 @@ class Simulated:
     k = 1
     period = 0
 
-    def __call__(self, model: Model, x: Tensor, given: Given | None = None, step: int = 0) -> Estimate:
+    def __call__(self, model: Any, x: Tensor, given: Given | None = None, step: int = 0) -> Estimate:
         with torch.no_grad():
             z = model.prior().sample((1, len(x)))
             spectra = model.decode(z).sample()[0]

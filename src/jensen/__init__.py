@@ -54,6 +54,62 @@ if TYPE_CHECKING:
     from .spec import declared
     from .walks import latent_map, traverse
 
+# Type checkers read a list that is written out only.
+__all__ = [
+    "__version__",
+    "VAE",
+    "Conditional",
+    "Conditioned",
+    "Evaluation",
+    "Fitted",
+    "JensenError",
+    "Number",
+    "Run",
+    "baselines",
+    "check",
+    "classify",
+    "compare",
+    "conditional",
+    "data",
+    "declared",
+    "diagnose",
+    "distributions",
+    "elbo",
+    "encoder_classifier",
+    "errors",
+    "evaluate",
+    "evaluation",
+    "families",
+    "fit",
+    "fitted",
+    "inference",
+    "latent_map",
+    "likelihoods",
+    "load",
+    "log_likelihood",
+    "model",
+    "nets",
+    "noise",
+    "numbers",
+    "objectives",
+    "pictures",
+    "posterior",
+    "posteriors",
+    "priors",
+    "recipe",
+    "resume",
+    "roles",
+    "run",
+    "save",
+    "saving",
+    "schedules",
+    "spec",
+    "testing",
+    "train",
+    "traverse",
+    "walks",
+    "zoo",
+]
 
 _NAMES = {
     "Conditional": "conditional",
@@ -79,47 +135,13 @@ _NAMES = {
     "save": "saving",
     "traverse": "walks",
 }
-_MODULES = (
-    "baselines",
-    "classify",
-    "conditional",
-    "data",
-    "diagnose",
-    "distributions",
-    "errors",
-    "evaluation",
-    "families",
-    "fitted",
-    "inference",
-    "likelihoods",
-    "model",
-    "nets",
-    "noise",
-    "numbers",
-    "objectives",
-    "pictures",
-    "posteriors",
-    "priors",
-    "recipe",
-    "roles",
-    "run",
-    "saving",
-    "schedules",
-    "spec",
-    "testing",
-    "train",
-    "walks",
-    "zoo",
-)
-
-__all__ = ["__version__", *_NAMES, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
     # Names are imported when they are first used, so that `import jensen` and `jensen --help` cost next to nothing.
     if name in _NAMES:
         value = getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
-    elif name in _MODULES:
+    elif name in __all__:
         return importlib.import_module(f"{__name__}.{name}")
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
