@@ -374,7 +374,7 @@ def _write(found: dict[str, Any]) -> None:
 
 
 def _inside(row: dict[str, Any]) -> list[str]:
-    return [f"{row[name]:.0%}" if name in row else "" for name in ("inside_the_band", "inside_in_use")]
+    return [f"{row['inside_the_band']:.0%}", f"{row['inside_in_use']:.0%}"]
 
 
 if __name__ == "__main__":
