@@ -150,6 +150,17 @@ def test_coins_of_short_numbers_keep_their_small_log_probabilities():
     torch.testing.assert_close(log_prob.float(), exact, rtol=1e-2, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float32, torch.float64])
+@pytest.mark.parametrize("shapes", [((3,), (2, 3)), ((4, 2, 3), (2, 3)), ((4, 1, 3), (2, 1))])
+def test_coins_take_values_of_any_type_and_shape(dtype, shapes):
+    logits, coins = torch.randn(shapes[0]), torch.randint(2, shapes[1])
+    expected = torch.distributions.Bernoulli(logits=logits).log_prob(coins.float())
+    before = logits.clone()
+    found = distributions.Bernoulli(logits=logits, validate_args=False).log_prob(coins.to(dtype))
+    torch.testing.assert_close(found, expected)
+    assert torch.equal(logits, before)
+
+
 def test_the_divergence_of_coins_keeps_its_digits():
     q, p = (distributions.Bernoulli(logits=torch.tensor(a, dtype=torch.float64)) for a in (21.0, 25.0))
     on, off = 1 / (1 + math.exp(-21)), math.exp(-21) / (1 + math.exp(-21))

@@ -404,3 +404,14 @@ def test_a_file_that_cannot_be_written_is_told_and_leaves_nothing(tmp_path, monk
     with pytest.raises(FileFormatError, match=r"could not write .* File too large"):
         write_tensors(tmp_path / "new", {"a": torch.zeros(2)})
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(("kept", "remedy"), [(True, "Go on with: jensen fit --resume"), (False, "fit anew")])
+def test_an_unfinished_run_is_only_said_to_go_on_where_it_can(tmp_path, kept, remedy):
+    jensen.save(vae(), tmp_path / "run")
+    (tmp_path / "run" / "model.safetensors").unlink()
+    (tmp_path / "run" / "checkpoints").mkdir()
+    if kept:
+        (tmp_path / "run" / "checkpoints" / "latest").write_text("0")
+    with pytest.raises(JensenError, match=remedy):
+        jensen.load(tmp_path / "run")
