@@ -39,7 +39,8 @@ PRODUCTS = ["products-fp32", "products-onednn", "products-bf16"]
 SEVERAL_SEEDS = ["jensen-bf16", "plain"]
 CONV = ["conv-jensen-fp32", "conv-jensen-bf16", "conv-jensen-bf16-compiled", "conv-plain"]
 PARTS = ["dense", "conv", "scoring"]
-SCORING = ["bound-jensen", "bound-products", "bound-pythae"]
+SCORING = ["bound-jensen", "bound-jensen-bf16", "bound-products", "bound-pythae"]
+ROUNDED = "jensen-bf16-compiled"
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,11 @@ class Bench:
         files |= self._more_seeds(job, [name for name in SEVERAL_SEEDS if name in runners])
         result = table(runners, len(train), ["jensen-fp32", "jensen-bf16", "jensen-bf16-compiled"])
         result |= {"rows": len(train), "batch": job.batch, "epochs": self.size.epochs, "protocol": splits.protocol}
-        return {**result, "bounds": self._bounds(files, test)}
+        result["bounds"] = self._bounds(files, test)
+        if (ROUNDED, self.seed) in files:
+            path = files[ROUNDED, self.seed]
+            result["rounding"] = speed_bounds.rounding(path, test, self.activation, self.size.samples)
+        return result
 
     def _finish(self, runner: Runner) -> Path:
         path = runner.save(self.track.folder / f"{runner.name}-{runner.job.seed}.npz")
@@ -234,7 +239,7 @@ class Bench:
         runners = self._race(SCORING, job)
         for runner in runners.values():
             runner.close()
-        result = table(runners, job.samples * len(rows), ["bound-jensen"])
+        result = table(runners, job.samples * len(rows), SCORING[:2])
         growth = replace(job, turns=len(self.size.growth), growth=self.size.growth)
         watched = self._race(["memory-jensen"], growth)
         return {**result, "rows": len(rows), "samples": job.samples, "few": job.few, "memory": _memory(watched, growth)}

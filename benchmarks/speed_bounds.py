@@ -19,7 +19,7 @@ from jensen.numbers import mean_and_se
 from .contenders.dense import dense, linear
 from .contenders.job import HIDDEN, LATENTS, PIXELS
 
-__all__ = ["measure", "read_model"]
+__all__ = ["measure", "read_model", "rounding"]
 
 
 class LogVarianceNormal(families.Normal):
@@ -65,3 +65,11 @@ def measure(path: Path, rows: Tensor, activation: str, samples: int) -> dict[str
         "bound": bound,
         **{name: value if math.isfinite(value) else None for name, value in errors.items()},
     }
+
+
+def rounding(path: Path, rows: Tensor, activation: str, samples: int) -> dict[str, float]:
+    """By how many nats per example the bound changes where the networks compute in bf16, and its standard error."""
+    model = read_model(path, activation)
+    exact = bounds(model, rows, k=samples).log_likelihood
+    change, error = mean_and_se(bounds(model, rows, k=samples, precision="bf16").log_likelihood - exact)
+    return {"change": change, "se": error}

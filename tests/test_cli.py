@@ -417,6 +417,15 @@ def test_json_of_fit_and_evaluate(place, cli, data):
             own = document["test"]["log_likelihood"]["mean"]
             assert own - row["mean"] == pytest.approx(row["difference"], abs=1e-6)
     assert strict(out)["test"] == strict(again)["test"]
+    assert strict(out)["test"]["elbo"]["precision"] == "fp32"
+
+
+def test_networks_may_compute_in_bf16(place, cli):
+    _, exact, _ = cli("evaluate", "good", "-k", "2", "--json")
+    _, rounded, _ = cli("evaluate", "good", "-k", "2", "--precision", "bf16", "--json")
+    before, after = (strict(text)["test"]["log_likelihood"] for text in (exact, rounded))
+    assert after["precision"] == "bf16" and 0 < abs(after["mean"] - before["mean"]) < 0.1
+    assert "networks in bf16" in cli("evaluate", "good", "-k", "2", "--precision", "bf16")[2]
 
 
 def test_a_density_on_a_grid_is_in_the_users_units_beside_baselines_of_its_measure(place, cli):

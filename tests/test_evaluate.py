@@ -51,20 +51,23 @@ def columns(scores):
     return torch.stack([scores.elbo, scores.log_likelihood, scores.elbo_variance, scores.ess])
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("threads", [1, 3])
 @every_model
-def test_no_bit_depends_on_the_batch_or_the_order(name, threads):
+def test_no_bit_depends_on_the_batch_or_the_order(name, threads, precision):
+    def scored(rows):
+        return columns(evaluate.bounds(model, rows, k=3, precision=precision))
+
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         model, x = make(name)
-        whole = columns(evaluate.bounds(model, x, k=3))
-        parts = [columns(evaluate.bounds(model, part, k=3)) for part in x.split(37)]
-        assert torch.equal(torch.cat(parts, 1), whole)
+        whole = scored(x)
+        assert torch.equal(torch.cat([scored(part) for part in x.split(37)], 1), whole)
         for row in (0, 63, 64, 129):
-            assert torch.equal(columns(evaluate.bounds(model, x[row : row + 1], k=3))[:, 0], whole[:, row])
+            assert torch.equal(scored(x[row : row + 1])[:, 0], whole[:, row])
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))
-        assert torch.equal(columns(evaluate.bounds(model, x[order], k=3)), whole[:, order])
+        assert torch.equal(scored(x[order]), whole[:, order])
         assert str(evaluate.elbo(model, x)) == str(evaluate.elbo(model, x[order]))
         with evaluate.evaluation_mode(model):
             codes = evaluate.in_chunks(model.embed, x)
@@ -92,6 +95,28 @@ def test_the_mode_of_the_model_has_no_influence_and_is_put_back():
     with pytest.raises(RuntimeError, match="stop"), evaluate.evaluation_mode(model):
         raise RuntimeError("stop")
     assert [module.training for module in model.modules()] == modes
+
+
+def test_networks_are_rounded_where_that_is_asked_for_and_the_number_says_so():
+    model, x = make("mlp", 500)
+    exact = evaluate.bounds(model, x, k=20)
+    rounded = evaluate.bounds(model, x, k=20, precision="bf16")
+    difference = rounded.log_likelihood - exact.log_likelihood
+    assert 0 < difference.abs().max() < 0.2 and difference.mean().abs() < 0.01
+    assert "nats/example (networks in bf16, K=2, " in str(evaluate.elbo(model, x, k=2, precision="bf16"))
+    number = evaluate.log_likelihood(model, x, k=20, precision="bf16")
+    assert number.mean == pytest.approx(float(rounded.log_likelihood.mean())) and number.precision == "bf16"
+    assert "bf16" not in str(evaluate.log_likelihood(model, x, k=20))
+
+
+def test_numbers_are_exact_where_nothing_else_is_asked_for():
+    model, x = make("mlp", 5)
+    exact = evaluate.bounds(model, x, k=2)
+    model.likelihood.dtype = torch.bfloat16
+    assert torch.equal(evaluate.bounds(model, x, k=2).elbo, exact.elbo)
+    assert model.likelihood.dtype == torch.bfloat16
+    with pytest.raises(OptionError, match="no precision 'fp16'; networks compute in fp32 or bf16"):
+        evaluate.bounds(model, x, k=2, precision="fp16")
 
 
 def test_evaluation_leaves_the_global_generator_alone():

@@ -13,11 +13,11 @@ from torch import nn
 import jensen
 from jensen import VAE, Conditional, data, families, nets, objectives, priors, schedules, train
 from jensen.errors import DataError, DeadTermError, NonFiniteError, OptionError
+from jensen.precision import conditionals_of, networks_in
 from jensen.roles import Estimate
 from jensen.train.average import WeightAverage
 from jensen.train.guards import LiveTerms, StepGuard
 from jensen.train.pace import Pace, measure_pace
-from jensen.train.step import conditionals_of, networks_in
 
 
 def vae(decoder: nn.Module | None = None) -> VAE:
@@ -225,7 +225,7 @@ def test_networks_compute_in_bf16_and_densities_do_not():
     seen = []
     model = vae()
     model.likelihood.net.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
-    with networks_in(conditionals_of(model), torch.bfloat16):
+    with networks_in(conditionals_of(model), "bf16"):
         draw = model.draw(coins()[:4])
     assert seen == [torch.bfloat16] and draw.log_weight.dtype == torch.float32
     assert draw.groups[0].posterior.mean.dtype == torch.float32

@@ -12,8 +12,8 @@ from jensen.errors import CompositionError, OptionError, ShapeError, SupportErro
 from jensen.initialise import start_at_marginal
 from jensen.model import Explicit
 from jensen.noise import seeded
+from jensen.precision import conditionals_of, networks_in
 from jensen.roles import Given
-from jensen.train.step import conditionals_of, networks_in
 
 CONTEXT = 2
 
@@ -173,7 +173,7 @@ def test_the_network_computes_in_bf16_and_the_probabilities_do_not():
     module = likelihood(gated, families.Bernoulli((3, 3)), latents=2).float()
     x, z = torch.ones(5, 3, 3), torch.zeros(5, 2)
     exact = module(z).log_prob(x)
-    with networks_in(conditionals_of(module), torch.bfloat16):
+    with networks_in(conditionals_of(module), "bf16"):
         rounded = module(z).log_prob(x)
     assert rounded.dtype == torch.float32
     assert 0 < (rounded - exact).abs().max() < 0.1

@@ -42,10 +42,11 @@ CONTENDERS = {
         "jensen, bf16, compiled", "ours", {"images": True, "precision": "bf16", "compiled": True}
     ),
     "conv-plain": Entry("plain PyTorch loop", "plain", {"images": True}),
-    "bound-jensen": Entry("jensen.evaluation.bounds", "scoring"),
+    "bound-jensen": Entry("jensen.evaluation.bounds, fp32", "scoring"),
+    "bound-jensen-bf16": Entry("jensen.evaluation.bounds, bf16", "scoring", {"precision": "bf16"}),
     "bound-products": Entry("matrix products of the decoder, fp32", "products", {"how": "decoder"}),
     "bound-pythae": Entry("pythae get_nll", "peer_pythae", {"scoring": True}, peer=True),
-    "memory-jensen": Entry("jensen.evaluation.bounds", "scoring", {"growing": True}),
+    "memory-jensen": Entry("jensen.evaluation.bounds, fp32", "scoring", {"growing": True}),
 }
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from jensen import VAE, Conditional, families, nets, objectives, priors
+from jensen.numbers import Precision
 from jensen.train import Report, fit
-from jensen.train.options import Precision
 
 from .dense import arrays, dense, linear
 from .job import HIDDEN, LATENTS, PIXELS, Array, Job, Turn, versions

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,33 +11,11 @@ from torch.distributions import Distribution
 from .errors import JensenError, OptionError, ShapeError, SupportError
 from .families import Family, Measure
 from .families.base import count_of
+from .precision import LowPrecision
 from .roles import Given
 from .spec import declared
 
-__all__ = ["Conditional", "Conditioned", "LowPrecision", "check_events", "condition_of", "distribution_at"]
-
-
-class LowPrecision(nn.Module):
-    """A module whose networks may compute in a type of lower precision, such as ``torch.bfloat16``.
-
-    Its attribute ``dtype`` says which; None, the default, is that of their parameters.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.dtype: torch.dtype | None = None
-
-    def computed(self, net: nn.Module, first: Tensor, *others: Tensor | None) -> Any:
-        """What a network makes of inputs; tensors that it returns have the type of the first input."""
-        if self.dtype is None:
-            return net(first, *others)
-        if first.ndim == 4:  # images: convolutions in bf16 are fastest with the channels of a pixel side by side
-            first = first.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(first.device.type, self.dtype):
-            outputs = net(first, *others)
-        if isinstance(outputs, Tensor):
-            return outputs.to(first.dtype)
-        return [output.to(first.dtype) for output in outputs]
+__all__ = ["Conditional", "Conditioned", "check_events", "condition_of", "distribution_at"]
 
 
 @declared("Conditional")

@@ -12,7 +12,10 @@ from .errors import OptionError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["QUANTITIES", "SCHEMA_VERSION", "Number", "finite", "mean_and_se", "whole"]
+__all__ = ["QUANTITIES", "SCHEMA_VERSION", "Number", "Precision", "finite", "mean_and_se", "whole"]
+
+Precision = Literal["fp32", "bf16"]
+"""What networks compute in: fp32 is the type of their parameters, bf16 one that hardware may be faster at."""
 
 SCHEMA_VERSION = 1
 """The version of the JSON documents that numbers stand in."""
@@ -37,6 +40,7 @@ class Number:
         measure: Whether p is a mass or a density.
         split: The rows that were scored.
         protocol: How data, splits and binarisation were made; numbers compare only under equal protocols.
+        precision: What networks computed in: fp32, or better, or bf16.
 
     Example:
         >>> print(Number(-92.31, 0.04, 0.01, 10000, 1000, 61.0, kind="lower", measure="mass"))
@@ -54,6 +58,7 @@ class Number:
     measure: Literal["mass", "density"] = "density"
     split: str = "test"
     protocol: str = ""
+    precision: Precision = "fp32"
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain data; what is not finite is None."""
@@ -61,7 +66,8 @@ class Number:
 
     def __str__(self) -> str:
         sign = {"lower": "≥ ", "upper": "≤ ", "estimate": "≈ "}.get(self.kind, "")
-        details = [] if self.k is None else [f"K={self.k}"]
+        details = [] if self.precision == "fp32" else [f"networks in {self.precision}"]
+        details += [] if self.k is None else [f"K={self.k}"]
         details += [f"MC se {self.mc_se:.2g}"] if math.isfinite(self.mc_se) and self.k is not None else []
         details += [f"ESS {self.ess:.3g}"] if math.isfinite(self.ess) and self.k not in (None, 1) else []
         return f"{sign}{self.mean:.2f} ± {self.se:.2f} {self.unit}" + (f" ({', '.join(details)})" if details else "")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from rich.table import Table
 
-from ..numbers import QUANTITIES
+from ..numbers import QUANTITIES, Precision
 from .show import Flag, Whole, console, evaluation_table, print_json
 
 __all__ = ["compare", "evaluate"]
@@ -21,6 +21,7 @@ def evaluate(
     split: Literal["train", "valid", "test"] = "test",
     k: Annotated[Whole | None, Parameter(name=["--samples", "-k"])] = None,
     seed: Whole | None = None,
+    precision: Precision = "fp32",
     json: Flag = False,
 ) -> None:
     """Score rows of a run: the ELBO and the bound on log p(x), each with both its errors, beside the baselines.
@@ -37,12 +38,14 @@ def evaluate(
         The number of samples K for each row; by default that of the fit.
     seed
         The seed of the noise; by default that of the fit's own evaluation.
+    precision
+        What networks compute in: bf16 may take half the time, and rounds what they say; the rest is fp32 or better.
     json
         Print the result as one JSON object on stdout.
     """
     from ..run import evaluate_run
 
-    _, document = evaluate_run(run, data, split=split, k=k, seed=seed)
+    _, document = evaluate_run(run, data, split=split, k=k, seed=seed, precision=precision)
     if json:
         print_json(document)
     else:

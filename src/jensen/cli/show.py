@@ -198,13 +198,14 @@ def evaluation_table(document: Mapping[str, Any]) -> Table:
 def _line(name: str, number: Number) -> tuple[str, str, str]:
     """A number as a line of the table."""
     value = f"{number.mean:.2f} ± {number.se:.2f}"
+    rounded = "" if number.precision == "fp32" else f", networks in {number.precision}"
     if number.kind == "none":
         return QUANTITIES[name], value, "no bound on log p(x), which this model does not define"
     if number.kind == "exact":
-        return "log p(x) =", value, "exact"
+        return "log p(x) =", value, "exact" + rounded
     if number.k is None:
-        return "ELBO" if name == "elbo" else "log p(x) ≥", value, "the same for any number of samples"
+        return "ELBO" if name == "elbo" else "log p(x) ≥", value, "the same for any number of samples" + rounded
     if name == "elbo":
-        return "ELBO", value, f"mean of {number.k} draws, MC se {number.mc_se:.2g}"
-    detail = f"K = {number.k}, MC se {number.mc_se:.2g}, median ESS {number.ess:.3g}"
+        return "ELBO", value, f"mean of {number.k} draws, MC se {number.mc_se:.2g}" + rounded
+    detail = f"K = {number.k}, MC se {number.mc_se:.2g}, median ESS {number.ess:.3g}" + rounded
     return "log p(x) ≥", value, detail

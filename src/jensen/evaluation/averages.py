@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..numbers import Number, mean_and_se
+from ..numbers import Number, Precision, mean_and_se
 from .checks import draws_alike, evidence_of, measure_of
 from .per_row import Bounds, bounds
 
@@ -36,12 +36,14 @@ def summarise(values: Tensor, variance: Tensor, scores: Bounds, **labels: Any) -
 
 
 def kind_of(model: Any, scores: Bounds) -> dict[str, Any]:
-    """What a number from scores is, with respect to log p(x): its kind, its K, and whether of masses or densities."""
+    """What a number from scores is: its kind with respect to log p(x), its K, of masses or densities, its precision."""
     k = None if draws_alike(model) else scores.k
-    return {"kind": evidence_of(model), "k": k, "measure": measure_of(model)}
+    return {"kind": evidence_of(model), "k": k, "measure": measure_of(model), "precision": scores.precision}
 
 
-def elbo(model: Any, x: Tensor, *, k: int = 1, seed: int = 0, split: str = "test") -> Number:
+def elbo(
+    model: Any, x: Tensor, *, k: int = 1, seed: int = 0, split: str = "test", precision: Precision = "fp32"
+) -> Number:
     r"""The evidence lower bound :math:`E_q[\log p(x, z) - \log q(z|x)]`, averaged over K draws and all rows.
 
     It has no β, no schedule and no mode: what was optimised, and how, does not enter.
@@ -52,6 +54,7 @@ def elbo(model: Any, x: Tensor, *, k: int = 1, seed: int = 0, split: str = "test
         k: The number of draws averaged for each row.
         seed: The seed of the noise.
         split: The name of the rows, for the result.
+        precision: What networks compute in.
 
     Example:
         >>> import torch
@@ -60,11 +63,13 @@ def elbo(model: Any, x: Tensor, *, k: int = 1, seed: int = 0, split: str = "test
         >>> print(elbo(oracle.model, torch.zeros(4, 3, dtype=torch.float64)))
         ≥ -2.29 ± 0.00 nats/example (K=1)
     """
-    scores = bounds(model, x, k=k, seed=seed)
+    scores = bounds(model, x, k=k, seed=seed, precision=precision)
     return summarise(scores.elbo, scores.elbo_variance, scores, split=split, **kind_of(model, scores))
 
 
-def log_likelihood(model: Any, x: Tensor, *, k: int = 1000, seed: int = 0, split: str = "test") -> Number:
+def log_likelihood(
+    model: Any, x: Tensor, *, k: int = 1000, seed: int = 0, split: str = "test", precision: Precision = "fp32"
+) -> Number:
     r"""The lower bound :math:`\log \frac1K \sum_k w_k` on log p(x), averaged over all rows; it rises with K.
 
     References:
@@ -76,6 +81,7 @@ def log_likelihood(model: Any, x: Tensor, *, k: int = 1000, seed: int = 0, split
         k: The number of draws K for each row.
         seed: The seed of the noise.
         split: The name of the rows, for the result.
+        precision: What networks compute in.
 
     Example:
         >>> import torch
@@ -84,6 +90,6 @@ def log_likelihood(model: Any, x: Tensor, *, k: int = 1000, seed: int = 0, split
         >>> log_likelihood(oracle.model, torch.zeros(4, 3, dtype=torch.float64), k=10).kind
         'lower'
     """
-    scores = bounds(model, x, k=k, seed=seed)
+    scores = bounds(model, x, k=k, seed=seed, precision=precision)
     variance = scores.log_likelihood_variance
     return summarise(scores.log_likelihood, variance, scores, split=split, **kind_of(model, scores))

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ..evaluation import Bounds, Latents, Number, bounds, kind_of, latents, summarise
+from ..numbers import Precision
 from ..roles import Given
 from .model import Fitted
 
@@ -62,7 +63,14 @@ class Evaluation:
 
 
 def evaluate(
-    model: Any, x: Any, *, k: int = 1000, seed: int = 0, split: str = "test", labels: Any = None
+    model: Any,
+    x: Any,
+    *,
+    k: int = 1000,
+    seed: int = 0,
+    split: str = "test",
+    labels: Any = None,
+    precision: Precision = "fp32",
 ) -> Evaluation:
     r"""Bounds on log p(x) of held-out rows, with their errors.
 
@@ -73,6 +81,7 @@ def evaluate(
         seed: The seed of the noise.
         split: What the rows are, for the result.
         labels: The label of each row, for a model that is conditioned on them.
+        precision: What networks compute in, as in :func:`jensen.evaluation.bounds`.
 
     Example:
         >>> import torch
@@ -83,12 +92,22 @@ def evaluate(
     """
     fitted = model if isinstance(model, Fitted) else Fitted(model)
     rows = fitted.model_values(x)
-    return score(fitted, rows, k=k, seed=seed, split=split, given=fitted.given(labels, len(rows)))
+    given = fitted.given(labels, len(rows))
+    return score(fitted, rows, k=k, seed=seed, split=split, given=given, precision=precision)
 
 
-def score(fitted: Fitted, rows: Tensor, *, k: int, seed: int, split: str, given: Given | None = None) -> Evaluation:
+def score(
+    fitted: Fitted,
+    rows: Tensor,
+    *,
+    k: int,
+    seed: int,
+    split: str,
+    given: Given | None = None,
+    precision: Precision = "fp32",
+) -> Evaluation:
     """The evaluation of rows that are model values already."""
-    scores = bounds(fitted.vae, rows, k=k, seed=seed, given=given)
+    scores = bounds(fitted.vae, rows, k=k, seed=seed, given=given, precision=precision)
     jacobian = 0.0 if fitted.schema is None else fitted.schema.log_jacobian
     labels = {"split": split, "protocol": fitted.protocol, **kind_of(fitted.vae, scores)}
     elbo = summarise(scores.elbo + jacobian, scores.elbo_variance, scores, **labels)

@@ -10,10 +10,11 @@ import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution, constraints
 
-from ..conditional import LowPrecision, check_events
+from ..conditional import check_events
 from ..distributions import Raster as RasterDistribution
 from ..errors import CompositionError, OptionError, ShapeError
 from ..families import Family, Measure
+from ..precision import LowPrecision
 from ..roles import Given
 from ..spec import declared
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from ..conditional import LowPrecision
 from ..distributions import code_of
 from ..errors import OptionError, ShapeError
+from ..precision import LowPrecision
 from ..roles import Draw, Evidence, Given, Group, Likelihood
 from ..spec import declared
 from .latents import check_latents, known_of

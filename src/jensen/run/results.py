@@ -20,7 +20,7 @@ from ..evaluation import evidence_of, latent_size, measure_of, reconstructions
 from ..files import read_json, read_tensors, write_json, write_tensors
 from ..fitted import Evaluation, Fitted, score
 from ..noise import mix, row_keys
-from ..numbers import QUANTITIES, SCHEMA_VERSION, Number, finite, mean_and_se
+from ..numbers import QUANTITIES, SCHEMA_VERSION, Number, Precision, finite, mean_and_se
 from ..recipe import FitOptions
 from ..saving import load, read_config, refuse_several
 from ..train import History
@@ -173,6 +173,7 @@ def evaluate_run(
     split: str = "test",
     k: int | None = None,
     seed: int | None = None,
+    precision: Precision = "fp32",
     modules: Mapping[str, Callable[..., Any]] | None = None,
 ) -> tuple[Evaluation, dict[str, Any]]:
     """Scores rows of a run's data again; the result has the shape of that of a fit.
@@ -183,6 +184,7 @@ def evaluate_run(
         split: Which rows.
         k: The number of samples K; by default that of the fit's own evaluation.
         seed: The seed of the noise; by default that of the fit's own evaluation.
+        precision: What networks compute in.
         modules: The user's own declared classes and builders by name.
     """
     folder = Path(path)
@@ -192,7 +194,8 @@ def evaluate_run(
     options = read_options(folder, read_config(folder))
     noise = mix(options.seed, "evaluation") if seed is None else seed
     k = (options.samples or _SAMPLES) if k is None else k
-    found = score(fitted, splits.frozen(split), k=k, seed=noise, split=split, given=splits.given(split))
+    rows, given = splits.frozen(split), splits.given(split)
+    found = score(fitted, rows, k=k, seed=noise, split=split, given=given, precision=precision)
     result = read_json(folder / "result.json") if (folder / "result.json").exists() else {}
     if not isinstance(result, dict):
         raise FileFormatError(f"{folder / 'result.json'} is not the result of a fit. {how_to_measure(folder)}")

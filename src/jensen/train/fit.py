@@ -11,11 +11,12 @@ from torch import Tensor
 from ..data import Rows
 from ..errors import DataError, OptionError
 from ..evaluation import check_data, check_values
+from ..numbers import Precision
 from ..roles import Given, Objective
 from .checkpoint import Checkpoints
 from .history import History, Journal
 from .loop import Loop
-from .options import Precision, TrainOptions
+from .options import TrainOptions
 from .profile import Profile
 from .validation import Validation
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Precision", "TrainOptions"]
+from ..numbers import Precision
 
-Precision = Literal["fp32", "bf16"]
+__all__ = ["TrainOptions"]
 
 
 class TrainOptions(BaseModel):

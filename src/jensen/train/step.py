@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 import torch
 import torch._dynamo
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..conditional import LowPrecision
 from ..data import Rows
 from ..hardware import keep_pages
+from ..precision import conditionals_of, networks_in
 from ..roles import Estimate, Objective
 from .adam import Adam
 from .guards import StepGuard
@@ -20,27 +20,7 @@ from .options import TrainOptions
 from .profile import Profile
 from .sums import judged, summed
 
-__all__ = ["Stepper", "conditionals_of", "networks_in"]
-
-_TYPES = {"fp32": None, "bf16": torch.bfloat16}
-
-
-@contextmanager
-def networks_in(conditionals: Sequence[LowPrecision], dtype: torch.dtype | None) -> Iterator[None]:
-    """Lets the networks of such modules compute in a type inside the block; None leaves them as they are."""
-    before = [conditional.dtype for conditional in conditionals]
-    for conditional in conditionals:
-        conditional.dtype = dtype
-    try:
-        yield
-    finally:
-        for conditional, kept in zip(conditionals, before, strict=True):
-            conditional.dtype = kept
-
-
-def conditionals_of(model: nn.Module) -> list[LowPrecision]:
-    """The modules of a model whose networks may compute in lower precision."""
-    return [module for module in model.modules() if isinstance(module, LowPrecision)]
+__all__ = ["Stepper"]
 
 
 class Outcome(NamedTuple):
@@ -79,7 +59,7 @@ class Stepper:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.adam = Adam(self.parameters, options.weight_decay)
         self.guard = StepGuard(options.clip, device)
-        self.dtype = _TYPES[options.precision]
+        self.precision = options.precision
         self.forward: Callable[[Tensor, Tensor, Any], tuple[Tensor, list[str], Tensor]] = self._forward
         self.judge = self.guard.judge
         self.compiled, self.warm = options.compiled, False
@@ -104,7 +84,7 @@ class Stepper:
 
     def look(self, index: Tensor, number: int) -> Estimate:
         """The estimate of a step as plain torch computes it, for whoever wants to look into its graph."""
-        with networks_in(self.conditionals, self.dtype):
+        with networks_in(self.conditionals, self.precision):
             return self._estimate(self.rows.values[index], index, number)
 
     def take(self, index: Tensor, number: int, rate: float) -> Outcome:
@@ -139,7 +119,7 @@ class Stepper:
             return None
         numbers = torch.tensor(float(number)), torch.tensor(rate)  # as numbers they would be compiled in, at each step
         try:
-            with self._timed("step", index), networks_in(self.conditionals, self.dtype), self.tracing:
+            with self._timed("step", index), networks_in(self.conditionals, self.precision), self.tracing:
                 return self.whole(index, *numbers)
         except torch._dynamo.exc.TorchDynamoException:
             self.whole = None
@@ -159,7 +139,7 @@ class Stepper:
         phase = self.profile
         with phase("feed"):
             stored = self.rows.values[index]
-        with self._timed("forward", index), networks_in(self.conditionals, self.dtype):
+        with self._timed("forward", index), networks_in(self.conditionals, self.precision):
             loss, names, sums = self.forward(stored, index, torch.tensor(float(number)) if self.compiled else number)
         with phase("backward"):
             for parameter in self.parameters:
