@@ -229,12 +229,12 @@ class RowNoise(TorchFunctionMode):
             common: Tensor = target.copy_(func(target.cpu().clone(), *rest, generator=self.common, **kwargs))
             return common
         dim = self._batch_dim(target.shape)
-        rows = [
-            func(row.cpu().clone(), *rest, generator=g, **kwargs)
-            for row, g in zip(target.unbind(dim), self.generators, strict=True)
-        ]
-        result: Tensor = target.copy_(torch.stack(rows, dim))
-        return result
+        rows = target.movedim(dim, 0)
+        noise = torch.empty(rows.shape, dtype=target.dtype)  # each row in one piece of memory, whatever the target is
+        for row, generator in zip(noise.unbind(), self.generators, strict=True):
+            func(row, *rest, generator=generator, **kwargs)
+        rows.copy_(noise)
+        return target
 
 
 def _global_states() -> list[Tensor]:
