@@ -14,6 +14,7 @@ from jensen.data import TextOptions, open_source, prepare
 from jensen.errors import CompositionError, DataError, JensenError, OptionError
 from jensen.ngrams import NGrams, ngram
 from jensen.noise import seeded
+from jensen.precision import conditionals_of, networks_in
 from jensen.run import describe_data
 from jensen.zoo import build
 
@@ -223,6 +224,22 @@ def tiny():
     ended = [[*words, 2, *[0] * (2 - n)] for n in range(3) for words in itertools.product((3, 4), repeat=n)]
     rows = ended + [list(words) for words in itertools.product((3, 4), repeat=3)]
     return model.eval().requires_grad_(False), torch.tensor(rows, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_products_may_be_rounded_and_sums_are_not(run, training):
+    likelihood, x = run.model.vae.likelihood, run.model.model_values(["the cat sees it.", "a dog finds a red ball!"] * 40)
+    likelihood.train(training)
+    z = torch.linspace(-1, 1, 3 * len(x)).reshape(-1, 3)
+    with seeded(0):
+        exact = likelihood(z).log_prob(x)
+    with seeded(0), networks_in(conditionals_of(likelihood), "bf16"):
+        rounded = likelihood(z).log_prob(x)
+        part = likelihood(z[:64]).log_prob(x[:64]), likelihood(z[16:]).log_prob(x[16:])
+    likelihood.eval()
+    assert rounded.dtype == torch.float32 and 0 < (rounded - exact).abs().max() < 0.2
+    if not training:
+        assert torch.equal(part[0][16:], part[1][:48])
 
 
 def test_the_probabilities_of_all_sentences_add_up_to_one_and_samples_have_them(tiny):

@@ -234,7 +234,8 @@ class RowNoise(TorchFunctionMode):
         for row, generator in zip(noise.unbind(), self.generators, strict=True):
             func(row, *rest, generator=generator, **kwargs)
         rows.copy_(noise)
-        return target
+        filled: Tensor = target
+        return filled
 
 
 def _global_states() -> list[Tensor]:

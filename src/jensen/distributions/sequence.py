@@ -81,6 +81,7 @@ class Sequences(Distribution):
         word_dropout: The probability with which a token that the network is shown, but not one that it is to predict,
             is replaced by the unknown one. It applies while the network trains.
         temperature: What the logits are divided by.
+        products: The type in which ``log_prob`` takes matrix products; None for that of the network.
 
     Example:
         >>> from jensen import nets
@@ -99,9 +100,10 @@ class Sequences(Distribution):
         *,
         word_dropout: float = 0.0,
         temperature: float = 1.0,
+        products: torch.dtype | None = None,
     ) -> None:
         self.network, self.z, self.length = network, z, length
-        self.word_dropout, self.temperature = word_dropout, temperature
+        self.word_dropout, self.temperature, self.products = word_dropout, temperature, products
         batch = Size() if z is None else z.shape[:-1]
         super().__init__(batch, Size((length,)), validate_args=False)
 
@@ -111,23 +113,35 @@ class Sequences(Distribution):
 
     def at_temperature(self, temperature: float) -> Sequences:
         """The same with every choice sharper (below 1) or vaguer (above)."""
-        return Sequences(self.network, self.z, self.length, word_dropout=self.word_dropout, temperature=temperature)
+        return Sequences(
+            self.network,
+            self.z,
+            self.length,
+            word_dropout=self.word_dropout,
+            temperature=temperature,
+            products=self.products,
+        )
 
     def log_prob(self, value: Tensor) -> Tensor:
-        tokens = value.long()
+        if self.products is None:
+            return self._log_prob(value.long())
+        with torch.autocast(value.device.type, self.products):
+            return self._log_prob(value.long())
+
+    def _log_prob(self, tokens: Tensor) -> Tensor:
         batch = torch.broadcast_shapes(self.batch_shape, tokens.shape[:-1])
         inside = tokens != _PAD
         longest = int(inside.sum(-1).max())
-        gates = self._gates(tokens[..., :longest] if self.network.training else tokens)
+        gates = self._gates(tokens[..., :longest] if self.network.training else tokens).unbind(-2)
         rows = batch.numel()
         state, context = self._start(batch)
         inside = inside.expand(*batch, self.length).reshape(rows, -1)
         targets = tokens.expand(*batch, self.length).reshape(rows, -1)
-        found = context.new_zeros(rows, self.length)
+        found = context.new_zeros(rows, self.length, dtype=_at_least_single(context))
         for first in range(0, longest, _STEPS):
             states = []
             for step in range(first, min(first + _STEPS, longest)):
-                now = (gates[..., step, :] + context.reshape(*batch, -1)).reshape(rows, -1)
+                now = (gates[step] + context.reshape(*batch, -1)).reshape(rows, -1)
                 state = self.network.step(now, state)
                 states.append(state[0])
             part = slice(first, first + len(states))
@@ -159,7 +173,8 @@ class Sequences(Distribution):
         count = len(h)
         if count < size:
             h = torch.cat([h, h.new_zeros(size - count, h.shape[1])])
-        log_p = self._logits(h).log_softmax(-1)[:count]
+        logits = self._logits(h)
+        log_p = logits.log_softmax(-1, dtype=_at_least_single(logits))[:count]
         return log_p.gather(-1, targets[:, None] - _FIRST)[:, 0]
 
     def _logits(self, h: Tensor) -> Tensor:
@@ -200,6 +215,10 @@ class Sequences(Distribution):
             if bool(done.all()):
                 break
         return grown.reshape(*batch, self.length).to(context.dtype)
+
+
+def _at_least_single(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def _places(here: Tensor, first: int) -> tuple[Tensor, Tensor]:

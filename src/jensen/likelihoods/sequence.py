@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from ..distributions import Sentences, Sequences
 from ..errors import OptionError, ShapeError, SupportError
 from ..families import Measure
+from ..precision import LowPrecision
 from ..roles import Given
 from ..spec import declared
 
@@ -17,7 +20,7 @@ _FIRST = 2
 
 
 @declared("likelihoods.Sequence")
-class Sequence(nn.Module):
+class Sequence(LowPrecision):
     r"""The distribution :math:`p(x|z) = \prod_t p(x_t | x_{<t}, z)` of rows of tokens, by a network that predicts.
 
     References:
@@ -52,7 +55,8 @@ class Sequence(nn.Module):
         self.word_dropout = float(word_dropout)
 
     def forward(self, z: Tensor | None, given: Given | None = None) -> Sequences:
-        return Sequences(self.net, z, self.event_shape[0], word_dropout=self.word_dropout)  # type: ignore[arg-type]
+        net: Any = self.net
+        return Sequences(net, z, self.event_shape[0], word_dropout=self.word_dropout, products=self.dtype)
 
     def check(self, x: Tensor) -> None:
         """Checks that data are rows of tokens.

@@ -45,7 +45,8 @@ class _Cell(nn.Module):
             self.inputs.bias[hidden : 2 * hidden] += 1.0  # to remember is the habit that is easier to unlearn
 
     def forward(self, gates: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        write, keep, value, read = (gates + self.recurrent(h)).chunk(4, dim=-1)
+        # The state keeps its type where products are in a lower one: it is a sum over all steps.
+        write, keep, value, read = (gates + self.recurrent(h)).to(c.dtype).chunk(4, dim=-1)
         c = torch.sigmoid(keep) * c + torch.sigmoid(write) * torch.tanh(value)
         return torch.sigmoid(read) * torch.tanh(c), c
 
@@ -101,10 +102,10 @@ class LSTMEncoder(nn.Module):
             numbers = numbers[:, : int(scored(numbers).sum(1).max())]
         inside = scored(numbers)
         vectors = F.dropout(self.embedding(numbers), self.dropout, self.training)
-        gates = self.cell.inputs(vectors.flatten(0, 1)).unflatten(0, numbers.shape)
-        h = c = gates.new_zeros(len(numbers), gates.shape[-1] // 4)
+        gates = self.cell.inputs(vectors.flatten(0, 1)).unflatten(0, numbers.shape).unbind(1)
+        h = c = vectors.new_zeros(len(numbers), self.last.in_features)
         for step in range(int(inside.sum(1).max())):
-            after = self.cell(gates[:, step], h, c)
+            after = self.cell(gates[step], h, c)
             here = inside[:, step, None]
             h, c = torch.where(here, after[0], h), torch.where(here, after[1], c)
         outputs: Tensor = self.last(h)
@@ -170,7 +171,7 @@ class LSTMDecoder(nn.Module):
         if z is None:
             zero = self.last.weight.new_zeros(rows, self.hidden)
             return (zero, zero, zero), zero.new_zeros(rows, 4 * self.hidden)
-        h, beside = torch.tanh(self.begin(z)), z[:, : self.beside]
+        h, beside = torch.tanh(self.begin(z).to(z.dtype)), z[:, : self.beside]
         return (torch.cat([h, beside], -1), h, torch.zeros_like(h)), torch.cat([self.context(z), beside], -1)
 
     def inputs(self, tokens: Tensor) -> Tensor:
