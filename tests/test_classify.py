@@ -12,6 +12,7 @@ from jensen import VAE, Conditional, Conditioned, declared, encoder_classifier, 
 from jensen.classify import LabelledRows, accuracy, try_starts
 from jensen.errors import JensenError, OptionError
 from jensen.model import Autoencoder
+from jensen.run.classify import classify_run
 
 SMALL = {"steps": 6, "samples": 2, "hidden": [12], "latents": 3, "batch_size": 300, "validate_every": 3}
 
@@ -135,6 +136,14 @@ def test_the_command_line_compares_starts(cli, tmp_path):
     assert code == 0 and "fine-tuned" in text and "gain" in text
     code, _, error = cli("classify", run, "--labels", "5")
     assert code == 2 and "--labels must lie between 10" in error
+
+
+def test_what_is_usual_suits_the_number_of_classes(tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    jensen.fit("digits", model="autoencoder", out=run, **{k: v for k, v in SMALL.items() if k != "samples"})
+    monkeypatch.setattr("jensen.run.classify._LABELS", (9, 20, 10_000))
+    trials, _ = classify_run(run, seeds=1, steps=1)
+    assert {trial.labels for trial in trials} == {20}
 
 
 def test_data_without_labels_cannot_be_classified(tmp_path):

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,6 +172,33 @@ def test_flags_go_before_the_environment(place, cli, monkeypatch):
     assert "1 latent " in cli("fit", "t.npy", *TINY, "--latents", "1", "--out", "b")[2]
 
 
+def test_what_is_on_is_put_out_by_its_own_variable(place, refused, monkeypatch):
+    monkeypatch.setenv("JENSEN_FIT_NO_SKIP", "1")
+    assert "set JENSEN_FIT_SKIP=false instead" in refused(2, "fit", "t.npy", "--out", "new")
+
+
+def test_a_run_is_resumed_whatever_the_environment_says(place, cli, refused, monkeypatch):
+    monkeypatch.setenv("JENSEN_FIT_LATENTS", "2")
+    monkeypatch.setenv("JENSEN_FIT_OUT", "elsewhere")
+    assert cli("fit", "--resume", "part")[0] == 0
+    assert json.loads(Path("part/config.json").read_text())["training"]["steps"] == 3
+    assert "--latents cannot be changed" in refused(2, "fit", "--resume", "part", "--latents", "2")
+
+
+def test_advice_can_be_pasted_into_a_shell(place, cli, refused):
+    (place / "part").rename("my part")
+    assert "jensen fit --resume 'my part'" in refused(1, "evaluate", "my part")
+    assert "jensen fit --resume 'my part'" in cli("fit", "--resume", "my part", "--stop-after", "2")[2]
+    assert "--stop-after must be at least 1; got -5" in refused(2, "fit", "--resume", "my part", "--stop-after", "-5")
+
+
+def test_a_reader_of_few_letters_gets_json_too(place, monkeypatch):
+    shutil.copy("t.npy", "猫.npy")
+    command = [sys.executable, "-m", "jensen", "fit", "猫.npy", *TINY, "--out", "new", "--json"]
+    found = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=True)
+    assert json.loads(found.stdout)["data"]["name"] == "猫"
+
+
 # -- data and places -------------------------------------------------------------------------------------------------
 
 
@@ -195,6 +223,14 @@ def test_names_with_brackets_and_dollars(place, cli):
     shutil.copy("t.npy", "a[red]$\\frac{$_[bold].npy")
     code, _, err = cli("fit", "a[red]$\\frac{$_[bold].npy", *TINY, "--out", "new")
     assert code == 0 and "a[red]$\\frac{$_[bold]: 3 = 3" in err
+    assert "a[red]$\\frac{$_[bold]; binarisation none" in cli("evaluate", "new", "-k", "2")[2]
+
+
+def test_splits_of_different_shapes_are_named_wherever_they_are_given(place, refused):
+    rows = np.load("t.npy")
+    np.savez("bad.npz", train=rows, valid=rows, test=rows[:, :2])
+    for command in (("fit", "bad.npz"), ("embed", "good", "bad.npz", "--out", "e.npy")):
+        assert "the test rows of bad have shape (2,)" in refused(1, *command)
 
 
 def test_a_file_without_a_name_of_its_own(place, cli):

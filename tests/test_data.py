@@ -161,6 +161,13 @@ def test_draws_of_floats_are_kept_in_the_range_of_their_type():
     assert drawn.dtype == np.float16 and drawn[0, 0] == -65504 and drawn[0, 2] == 65504
 
 
+def test_draws_of_truth_values_are_the_nearer_one():
+    schema = schema_of(rng().random((50, 3)) < 0.4, density=True)
+    drawn = schema.user_values(torch.tensor([[-0.9, 0.1, 0.9]]), exact=True)
+    assert schema.kind == "continuous" and drawn.dtype == bool
+    assert drawn.tolist() == [[False, False, True]]
+
+
 def test_new_rows_of_another_kind_are_refused():
     grid, floats = schema_of(GRIDS["int"]), schema_of(rng().normal(size=(50, 4)))
     for schema, rows in (

@@ -228,7 +228,10 @@ def tiny():
 
 @pytest.mark.parametrize("training", [True, False])
 def test_products_may_be_rounded_and_sums_are_not(run, training):
-    likelihood, x = run.model.vae.likelihood, run.model.model_values(["the cat sees it.", "a dog finds a red ball!"] * 40)
+    likelihood, x = (
+        run.model.vae.likelihood,
+        run.model.model_values(["the cat sees it.", "a dog finds a red ball!"] * 40),
+    )
     likelihood.train(training)
     z = torch.linspace(-1, 1, 3 * len(x)).reshape(-1, 3)
     with seeded(0):

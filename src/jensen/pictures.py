@@ -188,11 +188,14 @@ def latent_map(
     figure = _figure(9.6, 5.0)
     left, right = figure.subplots(1, 2)
     known = np.zeros(len(found.codes), dtype=int) if labels is None else np.asarray(labels)
+    shown = {}
     for number in np.unique(known):
-        name = names[number] if labels is not None and number < len(names) else None
-        left.plot(*found.codes[known == number].T, ".", ms=3, color=f"C{number % 10}", label=name)
-    if labels is not None and len(names) <= 20:
-        left.legend(fontsize=7, markerscale=3, ncols=2)
+        (dots,) = left.plot(*found.codes[known == number].T, ".", ms=3, color=f"C{number % 10}")
+        if labels is not None and number < len(names):
+            shown[names[number]] = dots
+    if shown and len(names) <= 20:
+        for text in left.legend(shown.values(), shown.keys(), fontsize=7, markerscale=3, ncols=2).get_texts():
+            text.set_parse_math(False)
     left.set_xlabel("latent 0")
     left.set_ylabel("latent 1")
     left.set_title("posterior means of the rows", fontsize=9)

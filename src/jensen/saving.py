@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -163,7 +164,7 @@ def load(path: str | Path, *, modules: Mapping[str, Callable[..., Any]] | None =
         raise SpecError(f"{folder / 'config.json'} describes a {type(vae).__name__}, which is not a model.")
     if (folder / "checkpoints").exists() and not (folder / "model.safetensors").exists():
         kept = (folder / "checkpoints" / "latest").is_file()
-        remedy = f"Go on with: jensen fit --resume {folder}" if kept else "It has no checkpoint either: fit anew."
+        remedy = f"Go on with: {to_resume(folder)}" if kept else "It has no checkpoint either: fit anew."
         raise RunError(f"{folder} is not finished, so it has no model yet. {remedy}")
     state = read_tensors(folder / "model.safetensors")
     vae.to(next((t.dtype for t in state.values() if t.is_floating_point()), torch.float32))
@@ -177,6 +178,17 @@ def load(path: str | Path, *, modules: Mapping[str, Callable[..., Any]] | None =
     return Fitted(vae, schema, protocol, label_names, key=key)
 
 
+def to_resume(folder: Path) -> str:
+    """The command that goes on with a run, as a shell takes it.
+
+    Example:
+        >>> to_resume(Path("my runs") / "a")
+        "jensen fit --resume 'my runs/a'"
+    """
+    text = str(folder)
+    return f"jensen fit --resume {shlex.quote('./' + text if text.startswith('-') else text)}"
+
+
 def refuse_several(folder: Path) -> None:
     """Refuses the folder of several runs where one is wanted, naming the first.
 
@@ -185,7 +197,7 @@ def refuse_several(folder: Path) -> None:
     """
     if (folder / SEVERAL).is_file():
         runs = sorted(folder.glob("seed-*"), key=lambda path: (len(path.name), path.name))
-        first = f" Name one of them, such as {runs[0]}." if runs else f" Go on with: jensen fit --resume {folder}"
+        first = f" Name one of them, such as {runs[0]}." if runs else f" Go on with: {to_resume(folder)}"
         raise RunError(f"{folder} holds runs with several seeds, which are models of their own.{first}")
 
 

@@ -19,6 +19,7 @@ from ..zoo import MODELS, usual
 __all__ = ["application", "main"]
 
 _FOLDERS = ("--out", "--resume")
+_BESIDE_RESUME = ("--resume", "--stop-after", "--profile", "--json")
 _COMMANDS = {
     "evaluate": ("measure:evaluate", "Score held-out rows of a run: bounds on log p(x), with their errors."),
     "check": ("check:check", "Say on one page whether a run's model is any good, and what limits it."),
@@ -59,9 +60,24 @@ def application(arguments: Sequence[str]) -> cyclopts.App:
     return app
 
 
+class _Environment(Env):
+    """Variables that set options: none by its --no-NAME, and beside --resume only those that may stand there."""
+
+    def __call__(self, app: cyclopts.App, commands: tuple[str, ...], arguments: cyclopts.ArgumentCollection) -> None:
+        for key in sorted(os.environ):
+            if key.startswith(f"{self.prefix}NO_"):
+                positive = key.replace(f"{self.prefix}NO_", self.prefix, 1)
+                raise OptionError(f"{key} is no variable of jensen; set {positive}=false instead.")
+        super().__call__(app, commands, arguments)
+        if any(argument.name == "--resume" and argument.tokens for argument in arguments):
+            for argument in arguments:
+                if argument.name not in _BESIDE_RESUME:
+                    argument.tokens[:] = [token for token in argument.tokens if token.source != self.source]
+
+
 def _environment(verb: str) -> Env:
     """The variables that set the options of a verb; a shell takes no hyphen in their names."""
-    return Env(f"JENSEN_{verb.upper().replace('-', '_')}_", command=False)
+    return _Environment(f"JENSEN_{verb.upper().replace('-', '_')}_", command=False)
 
 
 def _model_of(arguments: Sequence[str]) -> str:

@@ -91,7 +91,7 @@ def show(page: Page, out: Console) -> None:
     """Prints the page: tables, and then what they mean."""
     about = page.about
     sample = f", {about['rows']:,} of them sampled" if about["rows"] < about["n"] else ""
-    out.print(f"{about['protocol'] or 'model'} · {about['n']:,} {about['split']} rows{sample}", markup=False)
+    out.print(f"{about['protocol'] or 'model'} · {about['n']:,} {about['split']} rows{sample}")
     tables = (_log_p, _gaps, _surgery, _latents, _posterior, _gradients, _labels)
     for make in tables:
         table = make(page)
@@ -258,20 +258,21 @@ def _percent(number: Any) -> str:
     return f"{number.value:.1%} ± {number.se:.1%}"
 
 
-_SIGNS = {"fault": "[bold red]fault[/]", "limit": "[bold yellow]limit[/]", "note": "[dim]note[/] "}
+_SIGNS = {"fault": ("fault", "bold red"), "limit": ("limit", "bold yellow"), "note": ("note ", "dim")}
 
 
 def _sentences(page: Page, out: Console) -> None:
     """What was found, what it means, and what to change."""
-    from rich.markup import escape
+    from rich.text import Text
 
     for finding in page.findings:
-        out.print(f"{_SIGNS[finding.kind]}  {escape(finding.found)} {escape(finding.meaning)}".rstrip(), soft_wrap=True)
+        text = f"  {finding.found} {finding.meaning}".rstrip()
+        out.print(Text.assemble(_SIGNS[finding.kind], text), soft_wrap=True)
         if finding.change:
-            out.print(f"       → {escape(finding.change)}", soft_wrap=True)
+            out.print(f"       → {finding.change}", soft_wrap=True)
     absent = [f"{name}: {why}" for name, why in page.skipped.items() if name not in _OPTIONAL]
     for line in absent:
-        out.print(f"[dim]left out[/]  {escape(line)}", soft_wrap=True)
+        out.print(Text.assemble(("left out", "dim"), f"  {line}"), soft_wrap=True)
     if not page.faults:
         out.print("no fault found")
 

@@ -225,9 +225,10 @@ def _finish(done: Run, observer: ConsoleObserver, stopper: _Stopper, *, json: bo
 
 def _show(done: Run, observer: ConsoleObserver, *, json: bool) -> None:
     from ..run.following import what_follows
+    from ..saving import to_resume
 
     if not done.finished:
-        observer.say(f"stopped after step {done.step}; saved. Go on with: jensen fit --resume {done.path}")
+        observer.say(f"stopped after step {done.step}; saved. Go on with: {to_resume(done.path)}")
         if json:
             print_json({"run": str(done.path), "steps": done.step, "finished": False})
         return
@@ -247,9 +248,11 @@ def _show(done: Run, observer: ConsoleObserver, *, json: bool) -> None:
 
 
 def _finish_seeds(done: SeedRuns, observer: ConsoleObserver, stopper: _Stopper, *, json: bool) -> None:
+    from ..saving import to_resume
+
     observer.close()
     if not done.finished:
-        observer.say(f"stopped; saved. Go on with: jensen fit --resume {done.path}")
+        observer.say(f"stopped; saved. Go on with: {to_resume(done.path)}")
     else:
         for name, row in done.summary["test"].items():
             label = QUANTITIES[name] + (" ≥" if name == "log_likelihood" and row["kind"] == "lower" else "")

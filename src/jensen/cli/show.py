@@ -46,14 +46,19 @@ class _Voice(Console):
 
 
 def console() -> Console:
-    """The console for messages, on stderr; where nobody reads along, lines are not broken."""
-    return _Voice(stderr=True, highlight=False, width=None if sys.stderr and sys.stderr.isatty() else 200)
+    """The console for messages, on stderr: square brackets in a name are no markup, lines break only on a terminal."""
+    return _Voice(stderr=True, highlight=False, markup=False, width=None if sys.stderr and sys.stderr.isatty() else 200)
 
 
 def print_json(document: Mapping[str, Any]) -> None:
     """Writes one JSON object to stdout; it names the version of its format."""
     document = {"schema_version": SCHEMA_VERSION, **document}
-    sys.stdout.write(json.dumps(document, allow_nan=False, ensure_ascii=False) + "\n")
+    text = json.dumps(document, allow_nan=False, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # who reads along takes fewer letters
+        text = json.dumps(document, allow_nan=False)
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
@@ -79,7 +84,7 @@ class ConsoleObserver:
 
     def say(self, text: str) -> None:
         """Prints a line as it is: square brackets in a name are no markup."""
-        self.console.print(text, markup=False)
+        self.console.print(text)
 
     def found(self, splits: Splits) -> None:
         from ..run import describe_data

@@ -163,7 +163,7 @@ def rows_of(run: str, data: str | None, split: Split | None, fitted: Fitted) -> 
         )
     source = fitted.read(data)
     for note in [*source.notes, *tell_skipped(source.skipped, "; --json lists all")]:
-        console().print(f"note: {note}", markup=False)
+        console().print(f"note: {note}")
     files = [name for names in source.files.values() for name in names]
     labels = None
     if source.labels is not None:
@@ -175,7 +175,7 @@ def to_target(out: str, endings: tuple[str, ...] = (".png", ".npy", ".txt")) -> 
     """The file to write to, which does not exist yet."""
     from ..errors import OptionError, RunError
 
-    path = Path(out)
+    path = Path(out).expanduser()
     if path.suffix not in endings:
         raise OptionError(f"--out must end in {' or '.join(endings)}; got {out!r}.")
     if path.exists():
@@ -219,7 +219,7 @@ def tell_sentences(run: str, sentences: list[str], path: Path | None, *, json: b
     lines = [" ".join(sentence.split()) for sentence in sentences]
     if path is not None:
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        console().print(f"wrote {path}: {len(lines)} sentences", markup=False)
+        console().print(f"wrote {path}: {len(lines)} sentences")
     if json:
         print_json({"run": run, "out": str(path) if path else None, "sentences": sentences})
     elif path is None:
@@ -254,4 +254,4 @@ def say(run: str, path: Path, rows: Any, *, json: bool, **more: Any) -> None:
         what = {"run": run, "out": str(path), "shape": list(rows.shape), "dtype": str(rows.dtype)}
         print_json({**what, **more})
     else:
-        console().print(f"wrote {path}: shape {tuple(rows.shape)}", markup=False)
+        console().print(f"wrote {path}: shape {tuple(rows.shape)}")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import DataError
 from .schema import Binarisation
 
 __all__ = ["Source"]
@@ -49,6 +50,16 @@ class Source:
 
     @property
     def rows(self) -> Array:
-        """All rows, one split after the other."""
-        first, *others = self.arrays.values()
-        return np.concatenate([first, *others]) if others else first
+        """All rows, one split after the other.
+
+        Raises:
+            DataError: If they differ in shape.
+        """
+        (name, first), *others = self.arrays.items()
+        for split, rows in others:
+            if rows.shape[1:] != first.shape[1:]:
+                raise DataError(
+                    f"the {split} rows of {self.name} have shape {rows.shape[1:]}; those of {name} have "
+                    f"{first.shape[1:]}. All splits must hold rows of one shape."
+                )
+        return np.concatenate([first, *(rows for _, rows in others)]) if others else first

@@ -30,7 +30,7 @@ _CLOTHES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Sh
 def data_folders() -> list[Path]:
     """Where named data are looked for: ``$JENSEN_DATA``, then the user's cache."""
     named = os.environ.get("JENSEN_DATA")
-    return [*([Path(named)] if named else []), Path(platformdirs.user_cache_dir("jensen")) / "data"]
+    return [*([Path(named).expanduser()] if named else []), Path(platformdirs.user_cache_dir("jensen")) / "data"]
 
 
 def digits() -> Source:

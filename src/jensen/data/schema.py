@@ -237,8 +237,10 @@ class Schema(BaseModel):
         if not exact:
             return values.astype(np.float32)
         if dtype.kind in "iu":
-            # A draw of a continuous model need not be an integer, nor fit the type: the nearest one that does.
+            # A draw of a continuous model need not be of the type: the nearest one that is.
             values = np.clip(np.rint(values), max(np.iinfo(dtype).min, -EXACT), min(np.iinfo(dtype).max, EXACT))
+        elif dtype.kind == "b":
+            values = values > 0.5
         elif dtype.kind == "f":
             values = np.clip(values, np.finfo(dtype).min, np.finfo(dtype).max)
         return values.astype(dtype)

@@ -172,16 +172,9 @@ def _with_labels_and_files(splits: Splits, source: Source, places: _Places) -> S
 
 def _all_values(source: Source) -> Array:
     """All rows, once each array is known to hold rows of numbers of one shape."""
-    first, *others = source.arrays.items()
     for split, rows in source.arrays.items():
         check_values(rows, source.name if split == "all" else f"{source.name} ({split})")
-    for split, rows in others:
-        if rows.shape[1:] != first[1].shape[1:]:
-            raise DataError(
-                f"the {split} rows of {source.name} have shape {rows.shape[1:]}; those of {first[0]} have "
-                f"{first[1].shape[1:]}. All splits must hold rows of one shape."
-            )
-    return np.concatenate(list(source.arrays.values())) if others else first[1]
+    return source.rows
 
 
 def _remarks(schema: Schema, stored: dict[str, Tensor]) -> list[str]:

@@ -64,12 +64,13 @@ def classify_run(
             "sub-folders have their names as labels."
         )
     rows = len(splits.stored["train"])
-    counts = [n for n in _LABELS if n <= rows] or [rows] if labels is None else list(labels)
-    wrong = [count for count in counts if not len(splits.label_names) <= count <= rows]
+    classes = len(splits.label_names)
+    usual = [count for count in _LABELS if classes <= count <= rows] or [rows]
+    counts = usual if labels is None else list(labels)
+    wrong = [count for count in counts if not classes <= count <= rows]
     if wrong:
         raise OptionError(
-            f"--labels must lie between {len(splits.label_names)}, one of each class, and {rows} training rows; got "
-            f"{wrong[0]}."
+            f"--labels must lie between {classes}, one of each class, and {rows} training rows; got {wrong[0]}."
         )
     train, test = (LabelledRows(splits.frozen(split), splits.labels[split]) for split in ("train", "test"))
     trials = try_starts(

@@ -158,10 +158,9 @@ def fit(
         options = {"model": usual(data), **options}
     chosen = parse_options(options)
     observer = observer or Log()
-    if stop_after is not None and stop_after < 1:
-        raise OptionError(f"--stop-after must be at least 1; got {stop_after}.")
+    _check_stop(stop_after)
     if out is not None:
-        refuse_existing(Path(out))
+        refuse_existing(Path(out).expanduser())
     splits = _open(data, model, chosen, observer, download=download)
     return _begin(splits, model, chosen, out, observer, stop_after=stop_after, should_stop=should_stop, profile=profile)
 
@@ -307,6 +306,11 @@ def _is_density(model: Any) -> bool:
     return bool(getattr(getattr(model, "likelihood", None), "measure", "mass") == "density")
 
 
+def _check_stop(stop_after: int | None) -> None:
+    if stop_after is not None and stop_after < 1:
+        raise OptionError(f"--stop-after must be at least 1; got {stop_after}.")
+
+
 @memory_told()
 def resume(
     path: str | os.PathLike[str],
@@ -333,6 +337,7 @@ def resume(
         RunError: If there is nothing to resume, or the data are not the same.
     """
     folder, observer = Path(path), observer or Log()
+    _check_stop(stop_after)
     if not (folder / "config.json").exists():
         raise RunError(f"{folder} is not a run: it has no config.json.")
     with owned(folder):

@@ -29,7 +29,7 @@ from ..errors import DataError, FileFormatError, JensenError, OptionError, RunEr
 from ..files import read_json, write_json
 from ..hardware import describe_device, find_device
 from ..recipe import FitOptions, parse_options
-from ..saving import FORMAT, SEVERAL, Config
+from ..saving import FORMAT, SEVERAL, Config, to_resume
 from ..train import Report
 
 __all__ = [
@@ -110,7 +110,7 @@ def owned(folder: Path) -> Iterator[None]:
         by = _owner(folder)
         raise RunError(
             f"{folder} is in use by process {by.get('pid', '?')} on {by.get('host', 'this machine')}, since "
-            f"{by.get('since', 'an unknown time')}. Wait for it, or choose another --out."
+            f"{by.get('since', 'an unknown time')}. Wait for it, or start another fit, in a folder of its own."
         ) from error
     try:
         since = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -136,7 +136,7 @@ def refuse_existing(folder: Path) -> None:
         pid = _owner(folder).get("pid")
         by = f" It belongs to process {pid}, which may still run." if pid else ""
         run = resumable(folder)
-        going_on = "." if run is None else f", or go on with: jensen fit --resume {run}"
+        going_on = "." if run is None else f", or go on with: {to_resume(run)}"
         raise RunError(f"{folder} exists already.{by} Choose another --out{going_on}")
 
 
@@ -155,7 +155,7 @@ def resumable(folder: Path) -> Path | None:
 def how_to_measure(folder: Path) -> str:
     """How to get the results of a run again where what is written of them is damaged."""
     run = resumable(folder)
-    return "Restore it, or make the run anew." if run is None else f"Measure again with: jensen fit --resume {run}"
+    return "Restore it, or make the run anew." if run is None else f"Measure again with: {to_resume(run)}"
 
 
 @contextmanager
@@ -178,8 +178,9 @@ def new_folder(out: str | os.PathLike[str] | None, name: str) -> Iterator[Path]:
 def _free(out: str | os.PathLike[str] | None, name: str) -> Path:
     """A folder that was not there before."""
     if out is not None:
-        refuse_existing(Path(out))
-        return _make(Path(out))
+        folder = Path(out).expanduser()
+        refuse_existing(folder)
+        return _make(folder)
     stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in name) or "data"
     for number in range(1, 10**6):
         folder = Path("runs") / (stem if number == 1 else f"{stem}-{number}")

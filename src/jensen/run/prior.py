@@ -72,7 +72,7 @@ def fit_prior_run(
     source, observer = Path(path), observer or Log()
     if prior not in ("mixture", "flow"):
         raise OptionError(f"--prior cannot be {prior!r}; choose mixture or flow.")
-    target = Path(out) if out is not None else _beside(source, prior)
+    target = Path(out).expanduser() if out is not None else _beside(source, prior)
     refuse_existing(target)
     fitted = load(source, modules=modules)
     check_roles(fitted.vae)

@@ -22,7 +22,7 @@ from ..fitted import Evaluation, Fitted, score
 from ..noise import mix, row_keys
 from ..numbers import QUANTITIES, SCHEMA_VERSION, Number, Precision, finite, mean_and_se
 from ..recipe import FitOptions
-from ..saving import load, read_config, refuse_several
+from ..saving import load, read_config, refuse_several, to_resume
 from ..train import History
 from .folder import check_split, how_to_measure, read_lines, read_options, reopen, resumable
 from .observe import Observer
@@ -288,7 +288,7 @@ def _finished(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, T
         raise RunError(f"there is no run {folder}; expected the folder of a finished one, such as runs/digits.")
     if not (folder / "result.json").exists():
         run = resumable(folder)
-        remedy = "Name one that is." if run is None else f"Finish it with: jensen fit --resume {run}"
+        remedy = "Name one that is." if run is None else f"Finish it with: {to_resume(run)}"
         raise RunError(f"{folder} is not a finished run: it has no result.json. {remedy}")
     result, data = read_json(folder / "result.json"), read_json(folder / "data.json")
     scores = read_tensors(folder / "scores.safetensors")
