@@ -94,6 +94,15 @@ def test_full_covariances_have_a_total_correlation_too():
     assert abs(found.total_correlation.beyond(exact.total_correlation.value)) < 4
 
 
+@pytest.mark.parametrize("noise", [0.3, 0.05])
+def test_the_grid_is_as_fine_as_the_narrowest_direction(noise):
+    model = testing.LinearGaussian(torch.tensor([[1.0, 1.0]], dtype=torch.float64), noise=noise)
+    x = rows(model, 9)
+    exact, found = quadrature_surgery(model.model, x), elbo_surgery(model.model, x, draws=4000)
+    assert abs(exact.residual.value) < 1e-8
+    assert abs(found.mutual_information.beyond(exact.mutual_information.value)) < 4
+
+
 @pytest.mark.parametrize(("weights", "rows"), [((1.0, 1.0, 1.0), 8), ((0.5, 4.0, 2.0), 60)])
 def test_the_parts_of_beta_tcvae_are_those_of_its_batch_and_logarithms_of_the_number_of_rows(weights, rows):
     # Its estimate of q(z) is 1 / (N M) times a sum over the M rows of the batch: q(z) of the batch over N, and so for
@@ -162,3 +171,10 @@ def test_refusals():
     narrow = testing.LinearGaussian(torch.eye(2, dtype=torch.float64), noise=1e-4).model
     with pytest.raises(OptionError, match="narrow"):
         quadrature_surgery(narrow, torch.randn(5, 2, dtype=torch.float64))
+    pieces = VAE(
+        priors.StandardNormal(1),
+        Conditional(nets.mlp(1, 3), families.Normal(3)),
+        Conditional(nets.mlp(3, 2), families.StudentT(1, scale=families.PredictedScale())),
+    )
+    with pytest.raises(OptionError, match="instead of 1"):
+        quadrature_surgery(pieces, torch.ones(5, 3))

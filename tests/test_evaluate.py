@@ -450,6 +450,13 @@ def test_a_multinomial_draw_without_rows_is_refused(shape):
         torch.multinomial(torch.ones(shape), 3)
 
 
+def test_parameters_of_no_known_row_are_refused():
+    with RowNoise([1, 2, 3]), pytest.raises(JensenError, match="takes a tensor of parameters"):
+        torch.empty(3, 3, 2).bernoulli_(torch.rand(3, 2))
+    with RowNoise([1, 2, 3]):
+        assert torch.empty(5, 3).bernoulli_(torch.tensor(1.0)).all()
+
+
 @pytest.mark.parametrize("k", [0, 2.5, "many"])
 def test_a_bound_needs_a_whole_number_of_samples(k):
     oracle = testing.LinearGaussian(torch.eye(3)[:, :2], noise=0.5)

@@ -255,3 +255,11 @@ def test_several_groups_are_refused_where_detaching_would_cut_a_path():
         with pytest.raises(CompositionError, match="one group"):
             ESTIMATORS[name](draw, PowerMean(0.0), PowerMean(0.0), 1.0)
     assert ESTIMATORS["reparameterised"](draw, PowerMean(0.0), PowerMean(0.0), 1.0).shape == (2,)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_mean_that_has_no_share_may_be_infinite(share):
+    log_weight = torch.tensor([[0.0], [-math.inf]])
+    finite, infinite = PowerMean(0.0), PowerMean(1.0)
+    parts = (infinite, finite) if share == 0 else (finite, infinite)
+    assert MixedMean(*parts, share).value(log_weight).tolist() == finite.value(log_weight).tolist()

@@ -324,3 +324,11 @@ def test_a_row_draws_the_same_sticks_in_any_batch():
 def test_what_cannot_be_is_refused(make):
     with pytest.raises(OptionError):
         make()
+
+
+def test_the_variance_of_a_narrow_stick_keeps_its_digits():
+    for a, b in ((1e4, 1.0), (1e3, 5.0), (30.0, 1.0)):
+        narrow = Kumaraswamy(torch.tensor(a), torch.tensor(b))
+        first, second = (b * math.exp(betaln(1 + m / a, b)) for m in (1, 2))
+        assert narrow.variance.dtype == torch.float32
+        assert float(narrow.variance) == pytest.approx(second - first**2, rel=1e-5)

@@ -228,6 +228,11 @@ class RowNoise(TorchFunctionMode):
         if self.sharing:
             common: Tensor = target.copy_(func(target.cpu().clone(), *rest, generator=self.common, **kwargs))
             return common
+        if any(isinstance(a, Tensor) and a.ndim for a in (*rest, *kwargs.values())):
+            raise JensenError(
+                f"cannot give each of {len(self.generators)} rows its own noise: Tensor.{func.__name__} takes a tensor "
+                "of parameters, of which it is not said which are of one row. Use torch.bernoulli or a distribution."
+            )
         dim = self._batch_dim(target.shape)
         rows = target.movedim(dim, 0)
         noise = torch.empty(rows.shape, dtype=target.dtype)  # each row in one piece of memory, whatever the target is

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent
+from torch.distributions import Distribution, Independent, MultivariateNormal
 
 from ..errors import OptionError
 from ..noise import mix
@@ -18,6 +18,7 @@ from .measured import Measured, mean_of
 __all__ = ["Surgery", "elbo_surgery", "quadrature_surgery"]
 
 _LARGEST_GRID = 2**22
+_MASS_ERROR = 1e-6
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,8 @@ def quadrature_surgery(model: Any, x: Tensor) -> Surgery:
         x: All rows of the split, shape (N, \*X); a few hundred.
 
     Raises:
-        OptionError: If there are more latents, or a posterior is too narrow for a grid over all of them.
+        OptionError: If there are more latents, or a posterior is too narrow for a grid over all of them, or one whose
+            mass it does not find.
 
     Example:
         >>> from jensen import testing
@@ -175,6 +177,7 @@ def quadrature_surgery(model: Any, x: Tensor) -> Surgery:
         cell = math.prod(float(axis[1] - axis[0]) for axis in axes)
         log_p, log_q = q.prior.log_prob(grid).double().cpu(), q.log_prob(grid)
         mass = log_q.exp() * cell
+        _check_covered(float(mass.sum()))
         # exp(log q) underflows to exactly zero far out, where q log q is zero too.
         inside = mass > 0
         entropy = -float((mass * log_q)[inside].sum())
@@ -196,16 +199,35 @@ def quadrature_surgery(model: Any, x: Tensor) -> Surgery:
     )
 
 
+def _deviation_given_others(part: Any) -> Tensor:
+    if isinstance(part, MultivariateNormal):
+        return part.precision_matrix.diagonal(dim1=-2, dim2=-1).rsqrt()
+    deviation: Tensor = part.stddev
+    return deviation
+
+
+def _check_covered(total: float) -> None:
+    if not abs(total - 1) < _MASS_ERROR:
+        raise OptionError(
+            f"quadrature finds a mass of {total:.6g} instead of 1: the posteriors are too narrow, or too far from "
+            "normal, for its grid. Use elbo_surgery."
+        )
+
+
 def _axes(q: Aggregate, latents: int) -> list[Tensor]:
-    """An even grid for each latent that covers all posteriors, two thirds of the smallest deviation apart."""
+    """An even grid for each latent that covers all posteriors, two thirds of the smallest deviation apart.
+
+    Of a latent that leans on others, the deviation is the one that it has where these are known.
+    """
     mean = torch.cat([part.mean.double().cpu() for part in q.parts])
     deviation = torch.cat([part.stddev.double().cpu() for part in q.parts])
+    known = torch.cat([_deviation_given_others(part).double().cpu() for part in q.parts])
     low, high = (mean - 9 * deviation).amin(0), (mean + 9 * deviation).amax(0)
-    counts = ((high - low) / deviation.amin(0) * 1.5).ceil().long() + 2
+    counts = ((high - low) / known.amin(0) * 1.5).ceil().long() + 2
     if int(counts.prod()) > _LARGEST_GRID:
         raise OptionError(
             f"quadrature would need a grid of {' by '.join(map(str, counts.tolist()))} points, since a posterior is as "
-            f"narrow as {float(deviation.min()):.2g}; use elbo_surgery."
+            f"narrow as {float(known.min()):.2g}; use elbo_surgery."
         )
     return [torch.linspace(float(low[j]), float(high[j]), int(counts[j]), dtype=torch.float64) for j in range(latents)]
 

@@ -84,16 +84,16 @@ class Kumaraswamy(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        return self._moment(1)
+        return self._moment(1).to(self.a.dtype)
 
     @property
     def variance(self) -> Tensor:
-        return (self._moment(2) - self._moment(1).square()).clamp(min=0)
+        return (self._moment(2) - self._moment(1).square()).clamp(min=0).to(self.a.dtype)
 
     def _moment(self, order: int) -> Tensor:
         r""":math:`E[v^m] = b B(1 + m/a, b)`, in double precision, since logarithms of large factorials cancel."""
         a, b = self.a.double(), self.b.double()
-        moment: Tensor = (b.log() + log_beta(1 + order / a, b)).exp().to(self.a.dtype)
+        moment: Tensor = (b.log() + log_beta(1 + order / a, b)).exp()
         return moment
 
     def mean_log(self) -> Tensor:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Size, Tensor
 from torch.distributions import Distribution, Independent, constraints
 from torch.types import _size
+
+from .bernoulli import softplus
 
 __all__ = ["Logistic", "relaxed_coins"]
 
@@ -48,7 +49,7 @@ class Logistic(Distribution):
         if self._validate_args:
             self._validate_sample(value)
         t = (value - self.loc) / self.scale
-        return -t - 2 * F.softplus(-t) - self.scale.log()
+        return -t - 2 * softplus(-t) - self.scale.log()
 
     @property
     def mean(self) -> Tensor:

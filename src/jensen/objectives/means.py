@@ -93,6 +93,8 @@ class MixedMean:
     share: float
 
     def _mix(self, a: Tensor, b: Tensor) -> Tensor:
+        if self.share in (0.0, 1.0):  # the other mean may be infinite
+            return a if self.share else b
         return self.share * a + (1 - self.share) * b
 
     def value(self, log_weight: Tensor) -> Tensor:
