@@ -72,10 +72,12 @@ def test_what_is_said_to_follow_a_run_is_not_refused(name, verbs, tmp_path, cli,
     run = jensen.fit(data_for(name, tmp_path), out=tmp_path / "a run", **small(name, steps=3))
     commands = [shlex.split(command)[1:] for command in what_follows(run)]
     assert [command[0] for command in commands] == verbs
+    before = set(tmp_path.iterdir())
     for command in commands:
         how = ["--rows", "2", "-k", "2", "--time-budget", "1s"] if command[0] == "check" else []
         code, _, err = cli(*command, *how)
         assert code == 0, err
+    assert set(tmp_path.iterdir()) == before  # beside images, a new one would be data
 
 
 @every_model

@@ -17,11 +17,12 @@ def what_follows(run: Run) -> list[str]:
     Arguments:
         run: A finished run.
     """
-    fitted, path = run.model, shlex.quote(str(run.path))
-    found = []
+    # What is written goes into the folder of the run: elsewhere it might be taken for data, beside images for one more.
+    path, new, codes = (shlex.quote(str(run.path / name)) for name in ("", "new.png", "codes.npy"))
+    fitted, found = run.model, []
     if can_be_sampled(fitted.vae):
         text = fitted.schema is not None and fitted.schema.kind == "tokens"
-        found.append(f"jensen sample {path} -n 16" + ("" if text else " --out new.png"))
+        found.append(f"jensen sample {path} -n 16" + ("" if text else f" --out {new}"))
     if why_unchecked(fitted.vae) is None:
         found.append(f"jensen check {path}")
-    return found or [f"jensen embed {path} --out codes.npy"]
+    return found or [f"jensen embed {path} --out {codes}"]
