@@ -114,6 +114,11 @@ def choose(
         objective, text = built.objective(steps)
         _check_batches(count, options, objective)
         made.append(Choice("objective", text, "what is optimised", "--model"))
+        if options.compile == "on" and getattr(objective, "compiles", True) is False:
+            raise OptionError(
+                "--compile on: the objective changes gradients on their way, or what is trained, which a compiled step "
+                "would leave out. Use --compile off, or --estimator reparameterised without --aggressive."
+            )
         compiles = built.compiles and getattr(objective, "compiles", False)
         computing = _computing(built, device, steps, options, made, compiles=compiles, compiled=compiled)
         training = _training(count, steps, reason, built, options, computing, made)

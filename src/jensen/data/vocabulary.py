@@ -36,10 +36,10 @@ class Vocabulary(BaseModel):
         count: The number of tokens, the special ones included.
 
     Example:
-        >>> words = build_vocabulary(["a cat sat.", "a dog sat."], "word", 100)
-        >>> rows = words.encode(["a cat sat.", "a bird sat."], 8)
+        >>> words = build_vocabulary(["a cat sat.", "a cat ran.", "a dog sat."], "word", 100)
+        >>> rows = words.encode(["a cat sat.", "a dog sat."], 8)
         >>> rows[1].tolist()
-        [5, 3, 6, 4, 2, 0, 0, 0]
+        [5, 3, 7, 4, 2, 0, 0, 0]
         >>> words.decode(rows)
         ['a cat sat.', 'a <unk> sat.']
     """
@@ -101,6 +101,9 @@ class Vocabulary(BaseModel):
 def build_vocabulary(sentences: Sequence[str], level: Level, most: int) -> Vocabulary:
     """The most frequent tokens of some sentences; equally frequent ones in the order of the alphabet.
 
+    Words and characters that occur only once stay unknown, where others occur more often: new sentences will have such
+    words too, and how probable an unknown one is can only be learned where there are some (Good, 1953).
+
     Arguments:
         sentences: The training sentences.
         level: What a token is.
@@ -121,7 +124,9 @@ def build_vocabulary(sentences: Sequence[str], level: Level, most: int) -> Vocab
     counts = Counter(part for sentence in sentences for part in _parts(sentence, level))
     if not counts:
         raise DataError(f"the training sentences hold no {level}s: nothing but blanks. Check the file.")
-    entries = [entry for entry, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))][:most]
+    least = min(2, max(counts.values()))
+    known = [(-count, entry) for entry, count in counts.items() if count >= least]
+    entries = [entry for _, entry in sorted(known)[:most]]
     return Vocabulary(level=level, entries=entries, count=len(entries) + len(SPECIAL))
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from ..errors import JensenError, OptionError
+from ..precision import LowPrecision
 from ..roles import Draw, Evidence, Given, Likelihood, Prior
 from ..spec import declared
 
@@ -14,7 +15,7 @@ __all__ = ["Autoencoder"]
 
 
 @declared("Autoencoder")
-class Autoencoder(nn.Module):
+class Autoencoder(LowPrecision):
     r"""An encoder :math:`z = f(x)` and a likelihood p(x|z): there is no q(z|x) and no p(z), so there is no p(x).
 
     It is trained by :class:`jensen.objectives.Reconstruction`. A prior that is fitted to its codes afterwards makes a
@@ -109,5 +110,5 @@ class Autoencoder(nn.Module):
 
     def embed(self, x: Tensor, given: Given | None = None) -> Tensor:
         """The code of each example, shape (B, Z)."""
-        codes: Tensor = self.encoder(x)
+        codes: Tensor = self.computed(self.encoder, x)
         return codes

@@ -10,6 +10,7 @@ from torch.distributions import constraints
 from ..distributions import InverseFlow, bounded_scale
 from ..errors import ShapeError
 from ..nets.flow import AutoregressiveFlow
+from ..precision import LowPrecision
 from ..roles import Given
 from ..spec import declared
 
@@ -17,7 +18,7 @@ __all__ = ["Flow"]
 
 
 @declared("posteriors.Flow")
-class Flow(nn.Module):
+class Flow(LowPrecision):
     r"""An amortised posterior :math:`z = \mu(x) + \sigma(x) \odot T(\epsilon; h(x))` with an autoregressive flow T.
 
     A network gives features h(x); :math:`\mu` is linear in them, :math:`\sigma` is
@@ -68,7 +69,7 @@ class Flow(nn.Module):
         self.head = nn.Linear(features, 2 * size)
 
     def forward(self, x: Tensor, given: Given | None = None) -> InverseFlow:
-        context = self.net(x)
+        context = self.computed(self.net, x)
         if context.shape != (len(x), self.features):
             raise ShapeError(
                 f"expected the network to return {self.features} features, shape {(len(x), self.features)}; got "

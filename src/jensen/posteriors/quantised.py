@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from ..distributions import PointMass
 from ..errors import OptionError, ShapeError
 from ..nets import Codebook
+from ..precision import LowPrecision
 from ..roles import Given
 from ..spec import declared
 
@@ -18,7 +19,7 @@ __all__ = ["Quantised"]
 
 
 @declared("posteriors.Quantised")
-class Quantised(nn.Module):
+class Quantised(LowPrecision):
     r"""Each vector of an encoder's grid is put at the nearest one of a codebook: :math:`q(z|x) = 1[z = e(f(x))]`.
 
     Since it is a point, :math:`\log q = 0`, and :math:`\log p(x|z) + \log p(z)` is a lower bound on log p(x) that more
@@ -84,7 +85,7 @@ class Quantised(nn.Module):
         return PointMass(value, 3, {"commitment": self.commitment * distance} if self.commitment else None)
 
     def _features(self, x: Tensor) -> Tensor:
-        features: Tensor = self.net(x)
+        features: Tensor = self.computed(self.net, x)
         shape = (len(x), *self.grid, self.codebook.size)
         if features.numel() != math.prod(shape):
             raise ShapeError(

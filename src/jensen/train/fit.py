@@ -87,7 +87,8 @@ def fit(
         seed: The seed of order and noise.
         select: Whether to keep the weights with the best validation bound.
         precision: What the networks of conditionals compute in; densities and weights are always fp32.
-        compiled: Whether a step is compiled by torch: as one graph on a CPU where the model allows it, else in parts.
+        compiled: Whether a step is compiled by torch: as one graph on a CPU where the model allows it, else in parts;
+            gradients that an estimator changes on their way are taken without.
         checkpoints: Where to save; a checkpoint is written when due and whenever training stops.
         resume: Whether to go on from the newest checkpoint.
         stop_after: Stop once this many steps are taken in all; schedules do not change.

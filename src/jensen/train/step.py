@@ -62,12 +62,13 @@ class Stepper:
         self.precision = options.precision
         self.forward: Callable[[Tensor, Tensor, Any], tuple[Tensor, list[str], Tensor]] = self._forward
         self.judge = self.guard.judge
-        self.compiled, self.warm = options.compiled, False
+        # A hook that changes gradients on their way, which some estimators set, would have no effect in a graph.
+        self.compiled, self.warm = options.compiled and getattr(objective, "compiles", True), False
         self.seen: set[int] = set()  # a graph is compiled for each size of a batch
         self.whole: Callable[[Tensor, Tensor, Tensor], Outcome] | None = None
         # torch compiles a function that takes gradients only where it is asked to.
         self.tracing: AbstractContextManager[None] = torch._dynamo.config.patch(trace_autograd_ops=True)
-        if options.compiled:
+        if self.compiled:
             mode = "reduce-overhead" if device.type == "cuda" else "default"
             self.forward = torch.compile(self._forward, dynamic=False, mode=mode)
             self.judge = torch.compile(self.guard.judge, dynamic=False)

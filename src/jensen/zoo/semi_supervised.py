@@ -26,10 +26,10 @@ def build(context: Context) -> Built:
     """
     options = context.options
     classes = context.labelled("some of which it learns from")
-    if not classes <= options.labelled <= context.rows:
+    if not classes <= options.labelled < context.rows:
         raise OptionError(
-            f"--labelled must lie between {classes}, one of each class, and {context.rows} training rows; "
-            f"got {options.labelled}."
+            f"--labelled must lie between {classes}, one of each class, and {context.rows - 1}, all training rows but "
+            f"one; got {options.labelled}. With all labels known there is no class to infer: use conditional-vae."
         )
     likelihood, posterior, latents = conditioned_coders(context, classes)
     with seeded(options.seed, "initialise", "classifier"):
