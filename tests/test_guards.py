@@ -17,6 +17,7 @@ from jensen.precision import conditionals_of, networks_in
 from jensen.roles import Estimate
 from jensen.train.average import WeightAverage
 from jensen.train.guards import LiveTerms, StepGuard
+from jensen.train.loop import Loop
 from jensen.train.pace import Pace, measure_pace
 
 
@@ -187,13 +188,35 @@ def test_the_average_is_that_of_its_formula():
     assert torch.equal(layer.weight.detach(), live)
 
 
-def test_what_is_kept_is_the_average():
-    options = {"steps": 60, "batch_size": 16, "valid": coins()[:16], "validate_every": 60}
+@pytest.mark.parametrize("valid", [coins()[:16], None])
+def test_what_is_kept_is_the_average(valid):
+    options = {"steps": 60, "batch_size": 16, "valid": valid, "validate_every": 60}
     models = {decay: vae() for decay in (0.0, 0.9)}
     for decay, model in models.items():
         train.fit(model, objectives.ELBO(), coins(), average=decay, **options)
     a, b = (weights(model) for model in models.values())
     assert any(not torch.equal(a[name], b[name]) for name in a)
+
+
+def test_older_weights_come_without_what_was_learned_after_them():
+    options = train.TrainOptions(steps=50, batch_size=16, average=0.9)
+    loop = Loop(vae(), objectives.ELBO(), data.Rows(coins()), None, options, None, None, train.Profile(on=False))
+    older = weights(loop.model)
+    loop.run(20, lambda: False)
+    assert all(not torch.equal(value, older[name]) for name, value in weights(loop.model).items())
+    loop._retreat("for no reason")
+    assert all(torch.equal(value, older[name]) for name, value in weights(loop.model).items())
+    assert all(torch.equal(value, older[name]) for name, value in loop.average.mean.items())
+    assert not any(tensor.any() for tensor in loop.stepper.adam.state().values())
+
+
+def test_training_in_bf16_is_near_that_in_fp32_and_not_the_same():
+    models = {precision: vae() for precision in ("fp32", "bf16")}
+    for precision, model in models.items():
+        train.fit(model, objectives.ELBO(), coins(), steps=30, batch_size=16, precision=precision)
+    exact, rounded = (weights(model) for model in models.values())
+    apart = [float((rounded[name] - value).abs().max()) for name, value in exact.items()]
+    assert 0 < max(apart) < 0.01
 
 
 @pytest.mark.parametrize(
