@@ -208,12 +208,19 @@ SENTENCES = ["A cat sat.", 'He said, "no, I won\'t (yet)."', "Emoji 😀 and ün
 def test_sentences_come_back(level):
     if level == "bpe":
         pytest.importorskip("tokenizers")
-    vocabulary = build_vocabulary(SENTENCES, level, 1000)
+    vocabulary = build_vocabulary(2 * SENTENCES, level, 1000)
     rows = vocabulary.encode(SENTENCES, 60)
     assert vocabulary.decode(rows) == SENTENCES
     again = type(vocabulary).model_validate_json(vocabulary.model_dump_json())
     assert again == vocabulary and (again.encode(SENTENCES, 60) == rows).all()
     assert bool(Sentences(vocabulary.count).check(torch.from_numpy(rows).float()).all())
+
+
+def test_what_occurs_once_is_unknown_where_something_occurs_more_often():
+    known = build_vocabulary(["a cat sat", "a cat ran", "a dog sat"], "word", 100)
+    assert known.entries == ["a", "cat", "sat"]
+    assert build_vocabulary(["some words", "that differ"], "word", 100).entries == ["differ", "some", "that", "words"]
+    assert build_vocabulary(["aab", "ac"], "char", 100).entries == ["a"]
 
 
 def test_a_long_sentence_is_cut_and_has_no_end():
