@@ -31,7 +31,9 @@ def build(context: Context) -> Built:
         (2019), Lagging inference networks and posterior collapse in variational autoencoders.
     """
     tokens = context.schema.protocol.split("; ")[1]
-    context.chose("tokens", tokens, "of the training rows; words and characters seen once are unknown", "--level, --vocabulary, --max-length")
+    context.chose(
+        "tokens", tokens, "of training rows; what occurs once is unknown", "--level, --vocabulary, --max-length"
+    )
     if isinstance(context.options, LanguageModelOptions):
         return Built(Explicit(_likelihood(context, 0)), exact, rate=_RATE, compiles=False, epochs=_EPOCHS)
     latents = context.options.latents
