@@ -192,6 +192,16 @@ def test_advice_can_be_pasted_into_a_shell(place, cli, refused):
     assert "--stop-after must be at least 1; got -5" in refused(2, "fit", "--resume", "my part", "--stop-after", "-5")
 
 
+def test_the_home_of_a_user_has_a_short_name_everywhere(place, cli, monkeypatch):
+    monkeypatch.setenv("HOME", str(place / "home"))
+    (place / "home" / "data" / "rows").mkdir(parents=True)
+    shutil.copy("t.npy", "home/data/rows/rows.npy")
+    monkeypatch.setenv("JENSEN_DATA", "~/data")
+    assert cli("fit", "rows", *TINY, "--out", "~/run")[0] == 0
+    assert cli("sample", "home/run", "--out", "~/s.npy")[0] == 0
+    assert Path("home/s.npy").exists() and not Path("~").exists()
+
+
 def test_a_reader_of_few_letters_gets_json_too(place, monkeypatch):
     shutil.copy("t.npy", "猫.npy")
     command = [sys.executable, "-m", "jensen", "fit", "猫.npy", *TINY, "--out", "new", "--json"]

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 
 from jensen import zoo
 from jensen.data import TextOptions, open_source, prepare
-from jensen.errors import JensenError
+from jensen.errors import JensenError, OptionError
+from jensen.precision import conditionals_of, networks_in
 from jensen.recipe import choose, parse_options
 from jensen.spec import describe
 from jensen.zoo.options import FitOptions
@@ -141,3 +143,24 @@ def test_an_option_of_a_model_changes_what_is_trained(splits, name, option):
 @pytest.mark.parametrize("option", TRAINING)
 def test_an_option_of_every_fit_changes_how_it_is_trained(splits, option):
     assert trained(splits, "vae", **{option: TRAINING[option]})[-1] != trained(splits, "vae")[-1]
+
+
+@pytest.mark.parametrize("name", ["vae", "autoencoder", "vq-vae", "flow-vae"])
+def test_the_encoder_computes_in_bf16_too(splits, name):
+    data = splits["images"]
+    model = choose(data.schema, len(data.stored["train"]), parse_options({"model": name, "steps": 20})).model
+    net = model.encoder if name == "autoencoder" else model.posterior.net
+    seen = []
+    net.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
+    with networks_in(conditionals_of(model), "bf16"):
+        model.draw(data.frozen("valid")[:4])
+    assert seen == [torch.bfloat16]
+
+
+def test_no_floor_is_chosen_that_an_estimator_does_not_admit(splits):
+    trained(splits, "sentence-vae", steps=400, estimator="doubly-reparameterised", k=2)
+
+
+def test_what_changes_gradients_on_their_way_is_not_compiled(splits):
+    with pytest.raises(OptionError, match="--compile on: the objective changes gradients"):
+        trained(splits, "iwae", compile="on")

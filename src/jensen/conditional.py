@@ -33,7 +33,8 @@ class Conditional(LowPrecision):
         event_dims: The number of dimensions of one input :math:`c`; all dimensions before them are batch dimensions.
 
     Its attribute ``dtype`` is a type of lower precision for the network to compute in, such as ``torch.bfloat16``;
-    None, the default, is that of its parameters. Parameters, outputs and the distribution keep theirs.
+    None, the default, is that of its parameters. Parameters, outputs and the distribution keep theirs. Training and
+    bounds set it while they work, by the precision that they are asked for.
 
     Raises:
         OptionError: If the network is none.

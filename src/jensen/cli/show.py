@@ -83,7 +83,7 @@ class ConsoleObserver:
         self.started = time.monotonic()
 
     def say(self, text: str) -> None:
-        """Prints a line as it is: square brackets in a name are no markup."""
+        """Prints a line as it is."""
         self.console.print(text)
 
     def found(self, splits: Splits) -> None:

@@ -66,9 +66,9 @@ def _posterior(context: Context, latents: int) -> Conditional:
 
 
 def _floor(context: Context, steps: int) -> float:
-    """The nats that are free: without any the decoder does not learn to heed z. Some estimators admit none."""
+    """The nats that are free: without any the decoder does not learn to heed z. One estimator admits none."""
     options = context.options
-    if options.free_bits or steps < _FREE_FROM or options.estimator in ("doubly-reparameterised", "leave-one-out"):
+    if options.free_bits or steps < _FREE_FROM or options.estimator == "doubly-reparameterised":
         return 0.0
     return round(min(_FREE_NATS, math.log(context.rows) / 2), 2)
 
