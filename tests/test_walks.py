@@ -164,3 +164,9 @@ def test_a_map_colours_labels_and_opens_the_data_once(runs, cli, tmp_path, monke
 def test_a_row_that_is_not_there_is_refused(runs, cli, tmp_path):
     code, _, error = cli("traverse", runs / "two", "--row", "100000", "--out", tmp_path / "a.png")
     assert code == 2 and "--row" in error
+
+
+def test_names_of_labels_are_shown_as_they_are(linear, tmp_path):
+    found = walks.latent_map(linear, np.random.default_rng(0).normal(size=(20, 3)), side=3)
+    jensen.pictures.latent_map(tmp_path / "m.png", found, "t", (0.0, 1.0), [0, 1] * 10, ["$\\foo{$", "_b"])
+    assert (tmp_path / "m.png").stat().st_size > 0
