@@ -211,7 +211,8 @@ def text_remarks(schema: Schema, stored: dict[str, Tensor]) -> list[str]:
         cut += [f"{found:,} of {len(rows):,} {split} rows"] if found else []
     notes = []
     if unknown:
-        notes.append(f"not in the vocabulary, and one token, <unk>: {', '.join(unknown)} (--vocabulary)")
+        known = "what training rows hold once, or more than --vocabulary; with --level byte nothing is unknown"
+        notes.append(f"not in the vocabulary, and one token, <unk>: {', '.join(unknown)} ({known})")
     if schema.chunks:
         count = sum(len(rows) for rows in stored.values())
         notes.append(

@@ -19,7 +19,10 @@ class TextOptions(FitOptions):
 
     level: LevelName = Field(default="word", description="What a token is: a word, a character, a byte or a piece.")
     vocabulary: int | None = Field(
-        default=None, ge=1, le=999_000, description="The largest number of words, characters or pieces that are known."
+        default=None,
+        ge=1,
+        le=999_000,
+        description="The largest number of words, characters or pieces that are known; what occurs once is not.",
     )
     max_length: int | None = Field(
         default=None,
