@@ -62,7 +62,7 @@ def test_files_are_found_in_sorted_order_below_the_folder_without_hidden_ones(tm
         (tmp_path / name).write_bytes(b"x")
     source = open_source(tmp_path)
     assert source.files["all"] == ["B.png", "a.jpg", "b.PNG", "sub/a.tiff", "sub/deep/y.WebP", "sub/z.gif"]
-    assert "4 other files passed over, by their endings (.txt 2, .db 1, no ending 1)" in notes(source)
+    assert "other files were passed over, by their endings: .txt 2, .db 1, no ending 1" in notes(source)
     assert not source.skipped
     np.testing.assert_array_equal(source.rows[2], open_source(tmp_path / "b.PNG", image_size=20).rows[0])
 
@@ -598,7 +598,7 @@ def test_images_beside_sub_folders_have_no_labels(tmp_path):
     picture(7).save(tmp_path / "x.png")
     source = open_source(tmp_path)
     assert source.labels is None and source.label_names == []
-    assert "1 images lie beside the sub-folders and 5 in them, so there are no labels" in notes(source)
+    assert "images beside the sub-folders: 1, in them: 5, so there are no labels" in notes(source)
 
 
 @pytest.mark.parametrize("names", [[""], ["only"], ["only/a", "only/b"]])

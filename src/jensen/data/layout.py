@@ -76,8 +76,8 @@ def _labels(folders: list[tuple[str, ...]]) -> tuple[Array | None, list[str], li
     names = sorted({folder[0] for folder in folders if folder})
     direct = sum(not folder for folder in folders)
     if names and direct:
-        told = f"{direct:,} images lie beside the sub-folders and {len(folders) - direct:,} in them, so there are no "
-        return None, [], [told + "labels; put each into a sub-folder to have them"]
+        told = f"images beside the sub-folders: {direct:,}, in them: {len(folders) - direct:,}, so there are no labels; "
+        return None, [], [told + "put each image into a sub-folder to have them"]
     if len(names) < 2:
         return None, [], []
     number = {name: place for place, name in enumerate(names)}

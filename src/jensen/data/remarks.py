@@ -76,7 +76,7 @@ def account(facts: list[Facts], shape: tuple[int, ...], size: ImageSize) -> str:
     for number, text in (
         (sum(fact.turned for fact in facts), "turned by their EXIF orientation"),
         (sum(fact.enlarged for fact in facts), "enlarged"),
-        (sum(fact.transparent for fact in facts), "laid over white where they are transparent"),
+        (sum(fact.transparent for fact in facts), "laid over white where transparent"),
         (sum(fact.several for fact in facts), "of several frames or pages, of which the first was taken"),
     ):
         parts += [f"{number:,} {text}"] if number else []
@@ -96,7 +96,7 @@ def remarks(facts: list[Facts], found: Tree, *, colourless: bool) -> list[str]:
         )
     if found.others:
         endings = ", ".join(f"{ending} {number:,}" for ending, number in found.others.most_common(5))
-        notes.append(f"{found.others.total():,} other files passed over, by their endings ({endings})")
+        notes.append(f"other files were passed over, by their endings: {endings}")
     if found.runs:
         notes.append(f"{found.runs} run folder{'s' * (found.runs > 1)} passed over: their pictures are no data")
     return notes
