@@ -13,7 +13,17 @@ import jensen
 from jensen import Conditional, evaluation, families, nets, objectives, posteriors, priors, testing
 from jensen.diagnose import draws_of
 from jensen.diagnose.features import dictionary, expected_frequencies, feature_frequencies, features_in_use
-from jensen.distributions import EqualMixture, Joint, Logistic, closed_form_kl, detached, relaxed_coins
+from jensen.distributions import (
+    EqualMixture,
+    Joint,
+    Logistic,
+    SpikeAndSlab,
+    closed_form_kl,
+    detached,
+    kl_per_latent,
+    relaxed_coins,
+    same_space,
+)
 from jensen.errors import CompositionError, JensenError, OptionError
 from jensen.model import SharedVAE
 from jensen.noise import RowNoise, shared_noise
@@ -66,15 +76,27 @@ def test_bounds_do_not_depend_on_batching_to_the_bit(structured):
 def test_each_sample_of_an_evaluation_has_sticks_of_its_own():
     model = model_of().eval()
     draw = model.draw(torch.ones(4, 6), k=5)
-    logits = draw.groups[0].prior.parts[0].base_dist.logits
+    logits = draw.groups[0].prior.features.base_dist.logits
     assert logits.shape == (5, 1, 3) and len(logits[:, 0, 0].unique()) == 5
     assert draw.shared == () and draw.log_weight.shape == (5, 4)
     training = model.train().draw(torch.ones(4, 6), k=5)
     assert training.shared[0].z.shape == (3,) and training.shared[0].rows == 50
 
 
-def test_the_predictive_score_is_the_sum_over_states_and_sticks():
-    model = model_of(2, loadings=False).double().eval()
+def likelihood_given(model, z, x):
+    """p(x|z), the strengths integrated out on a grid of Gauss and Hermite."""
+    if not model.row_prior.loadings:
+        return model.decode(z.expand(1, len(x), 2)).log_prob(x).exp()
+    nodes, weights = np.polynomial.hermite_e.hermegauss(30)
+    pairs = torch.from_numpy(np.stack(np.meshgrid(nodes, nodes), -1).reshape(-1, 1, 2)).expand(-1, len(x), -1)
+    shares = torch.from_numpy(np.outer(weights, weights).reshape(-1, 1) / weights.sum() ** 2)
+    both = torch.cat([z.expand_as(pairs), pairs], -1)
+    return (shares * model.decode(both).log_prob(x).exp()).sum(0)
+
+
+@pytest.mark.parametrize("loadings", [False, True])
+def test_the_predictive_score_is_the_sum_over_states_and_sticks(loadings):
+    model = model_of(2, loadings=loadings).double().eval()
     x = torch.tensor([[1.0, 0, 1, 0, 1, 1], [0.0, 0, 0, 1, 0, 1]], dtype=torch.float64)
     torch.manual_seed(3)
     with torch.no_grad():
@@ -84,7 +106,7 @@ def test_the_predictive_score_is_the_sum_over_states_and_sticks():
             z = torch.tensor(state, dtype=torch.float64)
             pi = sticks.cumprod(-1)
             mass = torch.where(z == 1, pi, 1 - pi).prod(-1)
-            total += mass[:, None] * model.decode(z.expand(1, 2, 2)).log_prob(x).exp()
+            total += mass[:, None] * likelihood_given(model, z, x)
     exact, noise = total.mean(0).log(), total.std(0) / total.mean(0) / 4000**0.5
     found = evaluation.bounds(model, x, k=1000)
     spread = (found.log_likelihood_variance + noise.square()).sqrt()
@@ -182,7 +204,7 @@ def test_the_kl_of_relaxed_coins_is_the_integral_whatever_the_logit(logit):
 
 def test_relaxed_features_on_one_side_only_are_refused():
     for relaxed, temperature in ((True, None), (False, 0.25)):
-        with pytest.raises(CompositionError, match="zeros and ones, then real numbers"):
+        with pytest.raises(CompositionError, match="zeros and ones, then strengths"):
             SharedVAE(
                 priors.IndianBuffet(3, temperature=temperature),
                 Conditional(nets.mlp(3, 6), families.Bernoulli(6)),
@@ -199,7 +221,7 @@ def test_the_prior_has_falling_probabilities():
     sticks = torch.tensor([0.9, 0.5, 0.5, 0.1])
     z = torch.tensor([[1.0, 0, 1, 0, 0.3, 0.1, -2, 0]])
     pi = sticks.cumprod(0)
-    expected = Bernoulli(pi).log_prob(z[0, :4]).sum() + Normal(0.0, 1.0).log_prob(z[0, 4:]).sum()
+    expected = Bernoulli(pi).log_prob(z[0, :4]).sum() + Normal(0.0, 1.0).log_prob(z[0, 4:])[[0, 2]].sum()
     torch.testing.assert_close(prior(Given(shared=sticks)).log_prob(z)[0], expected)
     torch.testing.assert_close(prior.unpack(z), torch.tensor([[0.3, 0, -2, 0]]))
 
@@ -225,6 +247,44 @@ def test_a_joint_distribution_is_its_parts():
     parts = [closed_form_kl(q, p) for q, p in zip(joint.parts, other.parts, strict=True)]
     torch.testing.assert_close(whole, sum(parts))
     assert not detached(joint).log_prob(z).requires_grad
+
+
+def spike_and_slab(seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits, loc, raw = (torch.randn(5, 3, generator=generator, dtype=torch.float64) for _ in range(3))
+    normal = Independent(Normal(loc, raw.exp()), 1)
+    return SpikeAndSlab(Independent(Bernoulli(logits=logits), 1), normal)
+
+
+def test_the_strength_of_a_feature_that_is_off_does_not_count():
+    q = spike_and_slab(0)
+    z = torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64)
+    value = torch.cat([z, torch.tensor([0.4, -7.0, 1.3], dtype=torch.float64)]).expand(5, 6)
+    each = q.strengths.base_dist.log_prob(value[:, 3:])
+    torch.testing.assert_close(q.log_prob(value), q.features.log_prob(z) + each[:, 0] + each[:, 2])
+    other = value.clone()
+    other[:, 4] = 50.0
+    assert torch.equal(q.log_prob(value), q.log_prob(other))
+    assert q.support.check(q.sample((4,))).all() and not q.support.check(value + 0.5).any()
+    assert not detached(q).log_prob(value).requires_grad and q.expand((2, 5)).sample().shape == (2, 5, 6)
+
+
+def test_the_kl_of_features_and_strengths_is_the_mean_of_sampled_ones():
+    q, p = spike_and_slab(0), spike_and_slab(1)
+    torch.manual_seed(2)
+    value = q.sample((40_000,))
+    ratio = q.log_prob(value) - p.log_prob(value)
+    exact = closed_form_kl(q, p)
+    assert ((ratio.mean(0) - exact) / (ratio.std(0) / 200)).abs().max() < 4
+    torch.testing.assert_close(kl_per_latent(q, p).sum(-1), exact)
+    assert kl_per_latent(q, p).shape == (5, 6)
+
+
+def test_strengths_that_count_on_one_side_only_are_refused():
+    prior = Joint([Independent(Bernoulli(torch.full((3,), 0.5)), 1), Independent(Normal(torch.zeros(3), 1.0), 1)])
+    assert not same_space(prior.support, spike_and_slab(0).support)
+    assert not same_space(prior.support, families.FeatureLoadings(3).support)
+    assert same_space(priors.IndianBuffet(3)().support, families.FeatureLoadings(3).support)
 
 
 def test_an_equal_mixture_is_the_mean_of_its_parts():

@@ -76,7 +76,9 @@ def _labels(folders: list[tuple[str, ...]]) -> tuple[Array | None, list[str], li
     names = sorted({folder[0] for folder in folders if folder})
     direct = sum(not folder for folder in folders)
     if names and direct:
-        told = f"images beside the sub-folders: {direct:,}, in them: {len(folders) - direct:,}, so there are no labels; "
+        told = (
+            f"images beside the sub-folders: {direct:,}, in them: {len(folders) - direct:,}, so there are no labels; "
+        )
         return None, [], [told + "put each image into a sub-folder to have them"]
     if len(names) < 2:
         return None, [], []

@@ -21,6 +21,7 @@ from .raster import Raster
 from .scale import bounded_scale, unbounded_scale
 from .sequence import Sentences, Sequences
 from .sphere import PowerSpherical, UniformSphere, UnitSphere
+from .spike_and_slab import SpikeAndSlab, Strengths
 from .stick_breaking import falling_logits, stick_breaking
 from .student import StudentT
 from .support import base_of, same_space, space_of
@@ -49,8 +50,10 @@ __all__ = [
     "RowwiseNormal",
     "Sentences",
     "Sequences",
+    "SpikeAndSlab",
     "StraightThroughBernoulli",
     "StraightThroughCategorical",
+    "Strengths",
     "StudentT",
     "UniformSphere",
     "UnitGrid",

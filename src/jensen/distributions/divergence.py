@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.distributions import (
     Bernoulli,
@@ -17,6 +18,7 @@ from .bernoulli import softplus
 from .codes import PointMass
 from .lowrank import LowRankNormal
 from .sphere import PowerSpherical, UniformSphere
+from .spike_and_slab import SpikeAndSlab
 
 __all__ = ["closed_form_kl", "is_cut_short", "kl_per_latent"]
 
@@ -42,6 +44,9 @@ def closed_form_kl(q: Distribution, p: Distribution) -> Tensor | None:
     if isinstance(q, OneHotCategorical) and isinstance(p, OneHotCategorical):
         gap = q.logits - p.logits
         return (q.probs * gap.masked_fill((q.probs == 0) & ~gap.isfinite(), 0.0)).sum(-1)
+    if isinstance(q, SpikeAndSlab) and isinstance(p, SpikeAndSlab):
+        each = _spike_and_slab_kl(q, p)
+        return None if each is None else each.sum(-1)
     if isinstance(q, PointMass):
         return -p.log_prob(q.value)
     if isinstance(q, PowerSpherical) and isinstance(p, UniformSphere):
@@ -78,6 +83,15 @@ def _bernoulli_kl(q: Bernoulli, p: Bernoulli) -> Tensor:
     return q.probs * (q.logits - p.logits) - softplus(q.logits) + softplus(p.logits)
 
 
+def _spike_and_slab_kl(q: SpikeAndSlab, p: SpikeAndSlab) -> Tensor | None:
+    """Of features, then of strengths; each of these counts with the probability that its feature is on."""
+    features = closed_form_kl(q.features.base_dist, p.features.base_dist)
+    strengths = closed_form_kl(q.strengths.base_dist, p.strengths.base_dist)
+    if features is None or strengths is None:
+        return None
+    return torch.cat(torch.broadcast_tensors(features, q.features.mean * strengths), -1)
+
+
 def _is_diagonal_normal(p: Distribution) -> bool:
     return isinstance(p, Independent) and isinstance(p.base_dist, Normal) and len(p.event_shape) == 1
 
@@ -110,4 +124,6 @@ def kl_per_latent(q: Distribution, p: Distribution) -> Tensor | None:
     """
     if isinstance(q, Independent) and isinstance(p, Independent):
         return closed_form_kl(q.base_dist, p.base_dist)
+    if isinstance(q, SpikeAndSlab) and isinstance(p, SpikeAndSlab):
+        return _spike_and_slab_kl(q, p)
     return None

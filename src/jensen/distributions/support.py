@@ -9,6 +9,7 @@ from torch.distributions.constraints import Constraint
 
 from .discrete import OneHot
 from .sphere import UnitSphere
+from .spike_and_slab import Strengths
 
 __all__ = ["base_of", "same_space", "space_of"]
 
@@ -39,6 +40,8 @@ def space_of(support: Constraint) -> str:
         return "zeros and ones"
     if isinstance(support, OneHot) or support is constraints.one_hot:
         return "one-hot vectors"
+    if isinstance(support, Strengths):
+        return "zeros and ones, then strengths that count where these are one"
     if isinstance(support, constraints.cat):
         return ", then ".join(dict.fromkeys(space_of(part) for part in support.cseq))
     if isinstance(support, UnitSphere):

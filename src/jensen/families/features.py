@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, constraints
 
 from .. import distributions
-from ..distributions import Joint, bounded_scale, diagonal_normal, unbounded_scale
+from ..distributions import Joint, SpikeAndSlab, Strengths, bounded_scale, diagonal_normal, unbounded_scale
 from ..errors import OptionError
 from ..spec import declared
 from .base import Measure, event_shape_of
@@ -72,10 +72,15 @@ def _least_b(a: Tensor) -> Tensor:
 
 @declared("families.FeatureLoadings")
 class FeatureLoadings(nn.Module):
-    r"""Features that are on or off, and strengths: :math:`\prod_t \mathrm{Bern}(z_t) \, N(a_t; \mu_t, \sigma_t^2)`.
+    r"""Features that are on or off, and how strong they are:
+
+    .. math:: \prod_t \mathrm{Bern}(z_t) \, N(a_t; \mu_t, \sigma_t^2)^{z_t}
+
+    The strength of a feature that is off is no latent (:class:`jensen.distributions.SpikeAndSlab`).
 
     In training the samples of z are 0 or 1 with the gradient of a relaxed sample, or the log-odds of that relaxed
-    sample itself; in evaluation mode they are 0 or 1, and their probability is a mass.
+    sample itself; in evaluation mode they are 0 or 1, and their probability is a mass. Relaxed ones are never quite
+    off, so that there all strengths count, as published.
 
     References:
         Singh, Ling, Doshi-Velez (2017), Structured variational autoencoders for the beta-Bernoulli process. Maddison,
@@ -113,16 +118,21 @@ class FeatureLoadings(nn.Module):
     @property
     def support(self) -> constraints.Constraint:
         """Zeros and ones, or log-odds, then real numbers."""
+        if self.loadings and not self._soft:
+            return Strengths(self.features)
         features = constraints.real if self._soft else constraints.boolean
         parts = [features, constraints.real][: 1 + self.loadings]
         joined: constraints.Constraint = constraints.cat(parts, -1, [self.features] * len(parts))
         return joined
 
-    def forward(self, logits: Tensor, loc: Tensor | None = None, raw_scale: Tensor | None = None) -> Joint:
-        parts: list[Distribution] = [self._coins(logits)]
-        if loc is not None and raw_scale is not None:
-            parts.append(diagonal_normal(loc, bounded_scale(raw_scale), 1))
-        return Joint(parts, validate_args=False)
+    def forward(self, logits: Tensor, loc: Tensor | None = None, raw_scale: Tensor | None = None) -> Distribution:
+        coins = self._coins(logits)
+        if loc is None or raw_scale is None:
+            return Joint([coins], validate_args=False)
+        strengths = diagonal_normal(loc, bounded_scale(raw_scale), 1)
+        if self._soft:
+            return Joint([coins, strengths], validate_args=False)
+        return SpikeAndSlab(coins, strengths, validate_args=False)
 
     @property
     def _soft(self) -> bool:

@@ -8,7 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
-from ..distributions import Bernoulli, Beta, Joint, diagonal_normal, falling_logits, relaxed_coins, stick_breaking
+from ..distributions import (
+    Bernoulli,
+    Beta,
+    Joint,
+    SpikeAndSlab,
+    diagonal_normal,
+    falling_logits,
+    relaxed_coins,
+    stick_breaking,
+)
 from ..errors import OptionError
 from ..roles import Given
 from ..spec import declared
@@ -106,7 +115,8 @@ class IndianBuffet(nn.Module):
     .. math:: \pi_t = \prod_{s \le t} v_s, \quad v_t \sim \mathrm{Beta}(\alpha, 1), \quad a_t \sim N(0, 1)
 
     The sticks are latents of the whole data set, of which :class:`jensen.SharedVAE` draws one set in a step; where none
-    are given, they are at their prior mean. The likelihood sees the products :math:`z_t a_t`.
+    are given, they are at their prior mean. The likelihood sees the products :math:`z_t a_t`, so that the strength of a
+    feature that is off is no latent (:class:`jensen.distributions.SpikeAndSlab`).
 
     References:
         Griffiths, Ghahramani (2011), The Indian buffet process. Teh, Görür, Ghahramani (2007), Stick-breaking
@@ -140,21 +150,28 @@ class IndianBuffet(nn.Module):
         self.loadings, self.temperature = loadings, temperature
         self.register_buffer("zero", torch.zeros(features), persistent=False)
 
-    def forward(self, given: Given | None = None) -> Joint:
+    def forward(self, given: Given | None = None) -> Distribution:
         known = None if given is None else given.shared
         sticks = self.zero + self.alpha / (self.alpha + 1) if known is None else known
-        parts: list[Distribution] = [self._coins(falling_logits(sticks))]
-        if self.loadings:
-            parts.append(diagonal_normal(self.zero, torch.ones_like(self.zero), 1))
-        return Joint(parts, validate_args=False)
+        coins = self._coins(falling_logits(sticks))
+        if not self.loadings:
+            return Joint([coins], validate_args=False)
+        strengths = diagonal_normal(self.zero, torch.ones_like(self.zero), 1)
+        if self._relaxed is not None:
+            return Joint([coins, strengths], validate_args=False)
+        return SpikeAndSlab(coins, strengths, validate_args=False)
+
+    @property
+    def _relaxed(self) -> float | None:
+        """The temperature of features that are relaxed now."""
+        return self.temperature if self.training else None
 
     def _coins(self, logits: Tensor) -> Distribution:
-        if self.training and self.temperature is not None:
-            return relaxed_coins(logits, self.temperature)
+        if self._relaxed is not None:
+            return relaxed_coins(logits, self._relaxed)
         return Independent(Bernoulli(logits=logits, validate_args=False), 1, validate_args=False)
 
     def unpack(self, z: Tensor) -> Tensor:
         """What the likelihood takes: features times their strengths, shape (K, B, T)."""
-        soft = self.training and self.temperature is not None
-        features = z[..., : self.features].sigmoid() if soft else z[..., : self.features]
+        features = z[..., : self.features].sigmoid() if self._relaxed is not None else z[..., : self.features]
         return features * z[..., self.features :] if self.loadings else features
