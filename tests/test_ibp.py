@@ -19,6 +19,7 @@ from jensen.distributions import (
     Logistic,
     SpikeAndSlab,
     closed_form_kl,
+    code_of,
     detached,
     kl_per_latent,
     relaxed_coins,
@@ -278,6 +279,18 @@ def test_the_kl_of_features_and_strengths_is_the_mean_of_sampled_ones():
     assert ((ratio.mean(0) - exact) / (ratio.std(0) / 200)).abs().max() < 4
     torch.testing.assert_close(kl_per_latent(q, p).sum(-1), exact)
     assert kl_per_latent(q, p).shape == (5, 6)
+
+
+def test_the_moments_of_strengths_are_those_of_what_features_add():
+    q = spike_and_slab(3)
+    torch.manual_seed(4)
+    z, a = q.sample((40_000,)).split(3, -1)
+    drawn = torch.cat([z, z * a], -1)
+    assert ((drawn.mean(0) - q.mean) / (drawn.std(0) / 200)).abs().max() < 4
+    error = (drawn - q.mean).square().std(0) / 200
+    assert ((drawn.var(0) - q.variance) / error).abs().max() < 4
+    on = q.features.mean > 0.5
+    torch.testing.assert_close(code_of(q)[:, 3:], torch.where(on, q.strengths.mean, 0.0))
 
 
 def test_strengths_that_count_on_one_side_only_are_refused():

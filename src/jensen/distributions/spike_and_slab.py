@@ -86,11 +86,21 @@ class SpikeAndSlab(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        return torch.cat([self.features.mean, self.strengths.mean], -1)
+        """The mean of z, then of the products z a, to which a feature that is off adds nothing."""
+        on = self.features.mean
+        return torch.cat([on, on * self.strengths.mean], -1)
 
     @property
     def variance(self) -> Tensor:
-        return torch.cat([self.features.variance, self.strengths.variance], -1)
+        """The variance of z, then of the products z a."""
+        on, mean = self.features.mean, self.strengths.mean
+        return torch.cat([self.features.variance, on * (self.strengths.variance + (1 - on) * mean.square())], -1)
+
+    @property
+    def code(self) -> Tensor:
+        """The mean of z, then the mean strength of each feature that is rather on than off, and 0 of the others."""
+        on, mean = self.features.mean, self.strengths.mean
+        return torch.cat([on, torch.where(on > 0.5, mean, torch.zeros_like(mean))], -1)
 
     def detached(self) -> SpikeAndSlab:
         """The same with its parameters cut from the graph."""
