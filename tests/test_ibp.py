@@ -281,16 +281,28 @@ def test_the_kl_of_features_and_strengths_is_the_mean_of_sampled_ones():
     assert kl_per_latent(q, p).shape == (5, 6)
 
 
-def test_the_moments_of_strengths_are_those_of_what_features_add():
+def test_the_moments_of_features_and_strengths_are_those_of_samples():
     q = spike_and_slab(3)
     torch.manual_seed(4)
-    z, a = q.sample((40_000,)).split(3, -1)
-    drawn = torch.cat([z, z * a], -1)
+    drawn = q.sample((40_000,))
+    assert (drawn[..., 3:][drawn[..., :3] == 0] == 0).all()
     assert ((drawn.mean(0) - q.mean) / (drawn.std(0) / 200)).abs().max() < 4
     error = (drawn - q.mean).square().std(0) / 200
     assert ((drawn.var(0) - q.variance) / error).abs().max() < 4
     on = q.features.mean > 0.5
     torch.testing.assert_close(code_of(q)[:, 3:], torch.where(on, q.strengths.mean, 0.0))
+
+
+def test_features_that_are_off_learn_what_they_would_add():
+    logits = torch.full((1, 3), -3.0, requires_grad=True)
+    q = families.FeatureLoadings(3)(logits, torch.tensor([[2.0, -2.0, 0.0]]), torch.full((1, 3), -20.0))
+    torch.manual_seed(0)
+    value = q.rsample((2000,))
+    off = (value[..., :3] == 0).all(-1)
+    added = priors.IndianBuffet(3).unpack(value)[off]
+    assert off.float().mean() > 0.8 and (added == 0).all()
+    (slope,) = torch.autograd.grad(added.mean(0).sum(), logits)
+    assert slope[0, 0] > 0.01 and slope[0, 1] < -0.01 and slope[0, 2].abs() < 0.01
 
 
 def test_strengths_that_count_on_one_side_only_are_refused():

@@ -34,7 +34,8 @@ class SpikeAndSlab(Distribution):
 
     A value holds a strength for every feature, but the density is that of z and the strengths of those that are on:
     where nothing depends on the strength of a feature that is off, it is no latent. So the KL of a strength is paid
-    where its feature is on only.
+    where its feature is on only. In samples the strength of a feature that is off is 0; ``rsample`` has the one that it
+    would have if it were on, without which no gradient could tell what that would change.
 
     References:
         Mitchell, Beauchamp (1988), Bayesian variable selection in linear regression.
@@ -76,7 +77,8 @@ class SpikeAndSlab(Distribution):
         return torch.cat([self.features.rsample(sample_shape), self.strengths.rsample(sample_shape)], -1)
 
     def sample(self, sample_shape: _size = Size()) -> Tensor:  # noqa: B008 (torch's signature)
-        return torch.cat([self.features.sample(sample_shape), self.strengths.sample(sample_shape)], -1)
+        z = self.features.sample(sample_shape)
+        return torch.cat([z, z * self.strengths.sample(sample_shape)], -1)
 
     def log_prob(self, value: Tensor) -> Tensor:
         z, a = value.split(self.size, -1)
@@ -86,13 +88,13 @@ class SpikeAndSlab(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """The mean of z, then of the products z a, to which a feature that is off adds nothing."""
+        """The mean of z, then of strengths, 0 where their feature is off."""
         on = self.features.mean
         return torch.cat([on, on * self.strengths.mean], -1)
 
     @property
     def variance(self) -> Tensor:
-        """The variance of z, then of the products z a."""
+        """The variance of z, then of strengths, 0 where their feature is off."""
         on, mean = self.features.mean, self.strengths.mean
         return torch.cat([self.features.variance, on * (self.strengths.variance + (1 - on) * mean.square())], -1)
 
