@@ -219,7 +219,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=15_000, help="how many sentences")
     parser.add_argument("--samples", type=int, default=500, help="K of the bound")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seeds", type=int, default=3, help="how many fits of each model without options")
+    parser.add_argument("--seeds", type=int, default=2, help="how many fits of each model without options")
     parser.add_argument("--processes", type=int, default=2, help="how many models are fitted at a time")
     parser.add_argument("--folder", help="where runs are kept, so that finished ones are not fitted again")
     arguments = parser.parse_args()
