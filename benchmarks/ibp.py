@@ -33,7 +33,7 @@ from jensen import (
     zoo,
 )
 from jensen.diagnose.features import Frequencies, dictionary, feature_frequencies, features_in_use
-from jensen.distributions import Joint, SpikeAndSlab, closed_form_kl
+from jensen.distributions import Joint, closed_form_kl, with_strengths
 from jensen.evaluation import evaluation_mode
 from jensen.initialise import start_at_marginal
 from jensen.model import SharedVAE
@@ -256,9 +256,7 @@ class NarrowLoadings(families.FeatureLoadings):
         coins, normal = parts
         loc, scale = normal.base_dist.loc, normal.base_dist.scale
         narrow = Independent(Narrow(loc, scale, validate_args=False), 1, validate_args=False)
-        if isinstance(found, Joint):
-            return Joint([coins, narrow], validate_args=False)
-        return SpikeAndSlab(coins, narrow, validate_args=False)
+        return with_strengths(coins, narrow, relaxed=isinstance(found, Joint))
 
 
 def mnist(kind: str, epochs: float, samples: int, seed: int, most: int | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from .divergence import closed_form_kl, is_cut_short, kl_per_latent
 from .equal_mixture import EqualMixture
 from .flow import ForwardFlow, InverseFlow
 from .grid import BinnedCategorical, DiscretizedLogistic, UnitGrid
-from .joint import Joint
+from .joint import Joint, with_strengths
 from .kumaraswamy import Kumaraswamy
 from .logistic import Logistic, relaxed_coins
 from .lowrank import LowRankNormal
@@ -72,4 +72,5 @@ __all__ = [
     "space_of",
     "stick_breaking",
     "unbounded_scale",
+    "with_strengths",
 ]

@@ -11,9 +11,10 @@ from torch.types import _size
 
 from .detach import detached
 from .divergence import closed_form_kl
+from .spike_and_slab import SpikeAndSlab
 from .support import base_of
 
-__all__ = ["Joint"]
+__all__ = ["Joint", "with_strengths"]
 
 
 class Joint(Distribution):
@@ -88,3 +89,23 @@ def _kl(q: Joint, p: Joint) -> Tensor:
             raise NotImplementedError
         total = kl + total.to(kl)
     return total
+
+
+def with_strengths(features: Distribution, strengths: Distribution, *, relaxed: bool) -> Distribution:
+    """Features with their strengths: of those that are off none counts, of relaxed ones, never quite off, all do.
+
+    Arguments:
+        features: The distribution of the features.
+        strengths: That of as many strengths.
+        relaxed: Whether the features are relaxed.
+
+    Example:
+        >>> from torch.distributions import Bernoulli, Independent, Normal
+        >>> coins = Independent(Bernoulli(torch.full((2,), 0.5)), 1)
+        >>> normal = Independent(Normal(torch.zeros(2), torch.ones(2)), 1)
+        >>> type(with_strengths(coins, normal, relaxed=False)).__name__
+        'SpikeAndSlab'
+    """
+    if relaxed:
+        return Joint([features, strengths], validate_args=False)
+    return SpikeAndSlab(features, strengths, validate_args=False)

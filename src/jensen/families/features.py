@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, constraints
 
 from .. import distributions
-from ..distributions import Joint, SpikeAndSlab, Strengths, bounded_scale, diagonal_normal, unbounded_scale
+from ..distributions import Joint, Strengths, bounded_scale, diagonal_normal, unbounded_scale, with_strengths
 from ..errors import OptionError
 from ..spec import declared
 from .base import Measure, event_shape_of
@@ -129,10 +129,7 @@ class FeatureLoadings(nn.Module):
         coins = self._coins(logits)
         if loc is None or raw_scale is None:
             return Joint([coins], validate_args=False)
-        strengths = diagonal_normal(loc, bounded_scale(raw_scale), 1)
-        if self._soft:
-            return Joint([coins, strengths], validate_args=False)
-        return SpikeAndSlab(coins, strengths, validate_args=False)
+        return with_strengths(coins, diagonal_normal(loc, bounded_scale(raw_scale), 1), relaxed=self._soft)
 
     @property
     def _soft(self) -> bool:

@@ -12,11 +12,11 @@ from ..distributions import (
     Bernoulli,
     Beta,
     Joint,
-    SpikeAndSlab,
     diagonal_normal,
     falling_logits,
     relaxed_coins,
     stick_breaking,
+    with_strengths,
 )
 from ..errors import OptionError
 from ..roles import Given
@@ -157,9 +157,7 @@ class IndianBuffet(nn.Module):
         if not self.loadings:
             return Joint([coins], validate_args=False)
         strengths = diagonal_normal(self.zero, torch.ones_like(self.zero), 1)
-        if self._relaxed is not None:
-            return Joint([coins, strengths], validate_args=False)
-        return SpikeAndSlab(coins, strengths, validate_args=False)
+        return with_strengths(coins, strengths, relaxed=self._relaxed is not None)
 
     @property
     def _relaxed(self) -> float | None:
