@@ -106,8 +106,14 @@ def common(run: jensen.Run, start: Path) -> list[list[str]]:
         ("reconstructions", "Test rows and their reconstructions"),
     ):
         if (run.path / f"{kind}.png").exists():
-            found.append(_placed(start, kind, caption))
-            shutil.copyfile(run.path / f"{kind}.png", PICTURES / found[-1][0])
+            found.append(_copied(run, start, kind, caption))
+    return found
+
+
+def _copied(run: jensen.Run, start: Path, kind: str, caption: str) -> list[str]:
+    """A picture of the run's folder among those of the pages, and what it shows."""
+    found = _placed(start, kind, caption)
+    shutil.copyfile(run.path / f"{kind}.png", PICTURES / found[0])
     return found
 
 
@@ -143,19 +149,13 @@ def two_latents(run: jensen.Run, start: Path, options: dict[str, Any]) -> list[l
 
 def features(run: jensen.Run, start: Path, _: dict[str, Any]) -> list[list[str]]:
     """The dictionary of an Indian buffet, and how often each of its features is on."""
-    vae, x = run.model.vae, reopen(run.path).frozen("test")
-    found = diagnose.feature_frequencies(vae, x)
-    used = len(diagnose.features_in_use(vae, x))
-    shown = diagnose.dictionary(vae).numpy()[:64]
-    end = float(np.abs(shown).max())
-    first = _placed(start, "dictionary", "What each feature adds to the mean of p(x|z); grey is nothing")
-    pictures.grid(PICTURES / first[0], shown, f"the dictionary, from −{end:.2g} to {end:.2g}", (-end, end))
-    caption = f"How often each feature is on, over test rows; {used} tell rows apart, {found.inside:.0%} in the band"
-    second = _placed(start, "frequencies", caption)
-    band = (found.low.numpy(), found.high.numpy())
-    title = "share of rows with each feature, the most frequent first"
-    pictures.shares(PICTURES / second[0], found.found.numpy(), found.mean.numpy(), title, band)
-    return [first, second]
+    found = diagnose.feature_frequencies(run.model.vae, reopen(run.path).frozen("test"))
+    counted = f"{found.used} tell rows apart, {found.inside:.0%} in the band"
+    captions = {
+        "dictionary": "What each feature adds to the mean of p(x|z); grey is nothing",
+        "frequencies": f"How often each feature is on, over test rows; {counted}",
+    }
+    return [_copied(run, start, kind, caption) for kind, caption in captions.items()]
 
 
 def pieces(run: jensen.Run, start: Path, _: dict[str, Any]) -> list[list[str]]:

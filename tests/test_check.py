@@ -129,7 +129,7 @@ def test_a_healthy_model_is_met_with_silence(name, digits):
     more = {} if known is None else dict(zip(("train", "labels", "train_labels"), known, strict=True))
     page = jensen.check(model, x, objective=objective, **more, **SMALL)
     assert page.faults == [], str(page)
-    missing = {"information_gap", "disentanglement"} | (set() if known else {"labels"})
+    missing = {"features", "information_gap", "disentanglement"} | (set() if known else {"labels"})
     assert set(page.skipped) == missing, page.skipped
     json.dumps(page.to_json(), allow_nan=False)
 
@@ -366,7 +366,7 @@ def test_all_parts_of_a_small_page():
     model = VAE(source.model.prior, source.model.likelihood, encoder)
     found = {"train": table(60, seed=3), "labels": factors[:, 0], "train_labels": (table(60, seed=3)[:, 0] > 0).long()}
     page = jensen.check(model, x, factors=factors, objective=objectives.IWAE(k=3), rows=20, samples=40, **found)
-    assert page.skipped == {}
+    assert set(page.skipped) == {"features"}
     assert set(page.gradients) == {"IWAE, K = 3", "ELBO"}
     assert (
         page.gaps.held_out.amortisation.beyond(0) > 3

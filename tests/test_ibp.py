@@ -410,6 +410,19 @@ def test_a_feature_that_is_always_on_is_in_use_where_its_strength_tells_rows_apa
     assert features_in_use(model, torch.eye(6)).tolist() == [0]
 
 
+def test_a_check_counts_features():
+    model, x = model_of(loadings=False).eval(), torch.bernoulli(torch.full((60, 6), 0.4))
+    with torch.no_grad():
+        model.encoder.net[-1].weight *= 30.0
+    page = jensen.check(model, x, parts=("features",))
+    used, found = len(features_in_use(model, x)), feature_frequencies(model, x)
+    assert torch.equal(page.features.found, found.found) and page.features.used == used > 0
+    document = page.to_json()["features"]
+    assert (document["used"], document["inside"], document["high"]) == (used, found.inside, found.high.tolist())
+    (note,) = [finding for finding in page.findings if finding.topic == "features"]
+    assert f"{used} of 3 features" in note.found and f"{found.inside:.0%}" in note.found
+
+
 def test_a_model_without_features_is_told_so():
     with pytest.raises(JensenError, match="no features"):
         features_in_use(testing.LinearGaussian(torch.eye(3)[:, :2], noise=0.5).model, torch.zeros(2, 3).double())

@@ -167,6 +167,9 @@ def test_what_is_on_by_default_can_be_turned_off(cli, tmp_path):
     code, _, error = cli("fit", "digits", "--model", "ibp-vae", "--no-loadings", *short, "--out", str(tmp_path / "run"))
     assert code == 0, error
     assert jensen.load(tmp_path / "run").embed(jensen.load(tmp_path / "run").sample(3)).shape == (3, 5)
+    assert {"dictionary.png", "frequencies.png"} < {path.name for path in (tmp_path / "run").glob("*.png")}
+    code, _, text = cli("check", str(tmp_path / "run"), "--rows", "5", "--samples", "5", "--time-budget", "1s")
+    assert code == 0 and "of 5: they tell rows apart" in text and "in the prior's 95% band" in text
 
 
 def test_an_option_of_another_model_is_refused(cli):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check"]
 
-_SMALL = 1e-6
+_SMALL, _SHOWN = 1e-6, 12
 _PHASES = {
     "weights": "drawing weights",
     "annealed": "annealing",
@@ -25,6 +25,7 @@ _PHASES = {
     "gaps": "searching the best posterior of each row",
     "surgery": "comparing all codes with one another",
     "use": "exchanging codes",
+    "features": "counting features",
     "gradients": "measuring gradients",
     "calibration": "ranking simulated codes",
     "scale": "stretching posteriors",
@@ -92,7 +93,7 @@ def show(page: Page, out: Console) -> None:
     about = page.about
     sample = f", {about['rows']:,} of them sampled" if about["rows"] < about["n"] else ""
     out.print(f"{about['protocol'] or 'model'} · {about['n']:,} {about['split']} rows{sample}")
-    tables = (_log_p, _gaps, _surgery, _latents, _posterior, _gradients, _labels)
+    tables = (_log_p, _gaps, _surgery, _latents, _features, _posterior, _gradients, _labels)
     for make in tables:
         table = make(page)
         if table.row_count:
@@ -196,14 +197,31 @@ def _latents(page: Page) -> Table:
         table.add_row("active latents", str(use.active), told)
         if use.kl_per_latent is not None:
             ordered = sorted(use.kl_per_latent.tolist(), reverse=True)
-            shown = " ".join(f"{kl:.1f}" for kl in ordered[:12]) + (" …" if len(ordered) > 12 else "")
-            table.add_row("KL of each, largest first", _value(use.kl), shown)
+            table.add_row("KL of each, largest first", _value(use.kl), _some(ordered, digits=1))
         table.add_row("z of another row costs", _value(use.other_rows), "of log p(x|z): how much the decoder uses z")
         table.add_row("z of the prior costs", _value(use.from_prior), "of log p(x|z)")
     if prior is not None:
         told = "by a classifier; 50% where the prior fits the codes"
         table.add_row("codes told from the prior", f"{prior.accuracy.value:.0%} ± {prior.accuracy.se:.0%}", told)
     return table
+
+
+def _features(page: Page) -> Table:
+    table = _table("features that are on or off", unit="")
+    found = page.features
+    if found is None:
+        return table
+    table.add_row("in use", str(found.used), f"of {len(found.found)}: they tell rows apart")
+    table.add_row("share of rows, largest first", "", _some(found.found.tolist()))
+    table.add_row("expected under the prior", "", _some(found.mean.tolist()))
+    told = f"of these places; {found.inside_in_use:.0%} where features that are not in use count as off"
+    table.add_row("in the prior's 95% band", f"{found.inside:.0%}", told)
+    return table
+
+
+def _some(values: list[float], digits: int = 2) -> str:
+    """The first of many values."""
+    return " ".join(f"{value:.{digits}f}" for value in values[:_SHOWN]) + (" …" if len(values) > _SHOWN else "")
 
 
 def _posterior(page: Page) -> Table:
@@ -277,5 +295,5 @@ def _sentences(page: Page, out: Console) -> None:
         out.print("no fault found")
 
 
-_OPTIONAL = {"labels", "information_gap", "disentanglement"}
-"""Parts that need labels or factors, whose absence is no news."""
+_OPTIONAL = {"features", "labels", "information_gap", "disentanglement"}
+"""Parts that need labels, factors or a model of features, whose absence is no news."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -12,7 +12,14 @@ from ..errors import JensenError, OptionError
 from ..evaluation import ACTIVE, check_data, device_of, evaluation_mode, in_chunks
 from ..noise import seeded
 
-__all__ = ["Frequencies", "dictionary", "expected_frequencies", "feature_frequencies", "features_in_use"]
+__all__ = [
+    "Frequencies",
+    "dictionary",
+    "expected_frequencies",
+    "feature_frequencies",
+    "features_in_use",
+    "has_features",
+]
 
 _IN_USE = 0.02
 
@@ -37,6 +44,11 @@ class Frequencies:
     high: Tensor
 
     @property
+    def used(self) -> int:
+        """The number of features that tell rows apart."""
+        return int((self.in_use > 0).sum())
+
+    @property
     def inside(self) -> float:
         """The share of features whose frequency lies in the band."""
         return self._inside(self.found)
@@ -49,15 +61,24 @@ class Frequencies:
     def _inside(self, shares: Tensor) -> float:
         return float(((shares >= self.low) & (shares <= self.high)).double().mean())
 
+    def to_json(self) -> dict[str, Any]:
+        """The numbers as plain data."""
+        shares = {part.name: getattr(self, part.name).tolist() for part in fields(self)}
+        return {"used": self.used, "inside": self.inside, "inside_in_use": self.inside_in_use, **shares}
+
+
+def has_features(model: Any) -> bool:
+    """Whether a model has an Indian buffet process as prior."""
+    return hasattr(getattr(model, "row_prior", None), "alpha")
+
 
 def _prior(model: Any) -> Any:
-    prior = getattr(model, "row_prior", None)
-    if prior is None or not hasattr(prior, "alpha"):
+    if not has_features(model):
         raise JensenError(
             f"{type(model).__name__} has no features that are on or off; this diagnosis is of models with an Indian "
             "buffet process as prior, such as ibp-vae."
         )
-    return prior
+    return model.row_prior
 
 
 def _means(model: Any, x: Tensor) -> tuple[Tensor, Tensor]:

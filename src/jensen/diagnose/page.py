@@ -12,6 +12,7 @@ from ..numbers import SCHEMA_VERSION, Number
 from .calibration import Calibration
 from .collapse import LatentUse
 from .disentanglement import Disentanglement, InformationGap
+from .features import Frequencies
 from .findings import Finding
 from .gaps import InferenceGaps
 from .gradients import GradientNoise
@@ -79,6 +80,7 @@ class Page:
         gaps: The gap of the bound, split into its causes.
         surgery: What the average KL is made of.
         use: Which latents are used.
+        features: How often features are on, of models that have such.
         gradients: For each objective and estimator, the noise of the gradients of encoder and decoder.
         calibration: Whether the posterior says how uncertain z is.
         scale: Whether all posteriors should be wider or narrower.
@@ -97,6 +99,7 @@ class Page:
     gaps: InferenceGaps | None = None
     surgery: Surgery | None = None
     use: LatentUse | None = None
+    features: Frequencies | None = None
     gradients: dict[str, dict[str, dict[str, GradientNoise]]] | None = None
     calibration: Calibration | None = None
     scale: PosteriorScale | None = None
@@ -118,7 +121,7 @@ class Page:
     def to_json(self) -> dict[str, Any]:
         """The page as plain data."""
         parts = ("weights", "annealed", "bracket", "gaps", "surgery", "use", "gradients", "calibration", "scale")
-        more = ("prior", "labels", "information_gap", "disentanglement", "findings")
+        more = ("prior", "features", "labels", "information_gap", "disentanglement", "findings")
         return {
             "schema_version": SCHEMA_VERSION,
             **self.about,

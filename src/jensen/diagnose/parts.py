@@ -22,6 +22,7 @@ from .collapse import LatentUse, latent_use
 from .disentanglement import Disentanglement, InformationGap, dci, mutual_information_gap
 from .draws import densities_of, prior_and_posterior, row_choice, some_rows
 from .faults import objective_faults, weight_faults
+from .features import Frequencies, feature_frequencies
 from .findings import Finding
 from .gaps import InferenceGaps, inference_gaps
 from .gradients import GradientNoise, gradient_noise
@@ -120,6 +121,11 @@ def surgery(subject: Subject) -> Surgery:
 def use(subject: Subject) -> LatentUse:
     """Which latents are used."""
     return latent_use(subject.model, chosen(subject, "use"), seed=subject.seed)
+
+
+def features(subject: Subject) -> Frequencies:
+    """How often features are on, over all rows."""
+    return feature_frequencies(subject.model, subject.x)
 
 
 def gradients(subject: Subject) -> dict[str, dict[str, dict[str, GradientNoise]]]:
@@ -247,6 +253,7 @@ PARTS = {
     "gaps": gaps,
     "surgery": surgery,
     "use": use,
+    "features": features,
     "gradients": gradients,
     "calibration": calibration,
     "scale": scale,

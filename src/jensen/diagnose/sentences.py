@@ -26,6 +26,9 @@ _FAR = 1.6
 """Posterior deviations between a latent and what the encoder says, as a root mean square, where 1 is right: from here
 on a 95% interval holds less than 80%."""
 
+_IN_BAND = 0.9
+"""The share of places in a 95% band from which on frequencies are what a process expects: places go together."""
+
 _LEAST_NATS = 0.5
 _UNSURE_NATS = 2.0
 _MANY = 0.1
@@ -41,7 +44,7 @@ def findings(page: Page) -> list[Finding]:
     Arguments:
         page: The page; findings that it holds already are kept.
     """
-    rules = (_log_p, _limits, _surgery, _use, _scale, _calibration, _prior, _labels, _gradients)
+    rules = (_log_p, _limits, _surgery, _use, _features, _scale, _calibration, _prior, _labels, _gradients)
     found = [*page.findings, *(finding for rule in rules for finding in rule(page))]
     order = {"fault": 0, "limit": 1, "note": 2}
     return sorted(found, key=lambda finding: order[finding.kind])
@@ -180,6 +183,20 @@ def _use(page: Page) -> list[Finding]:
             Finding("note", "latents", found, "The others are spare, which costs nothing; this is no collapse.", "")
         ]
     return [Finding("note", "latents", found, "", "More latents (--latents) may still help.")]
+
+
+def _features(page: Page) -> list[Finding]:
+    found = page.features
+    if found is None:
+        return []
+    told = (
+        f"{found.used} of {len(found.found)} features tell rows apart. How often features are on lies for "
+        f"{found.inside:.0%} of the places, the most frequent first, in the 95% band of the Indian buffet process."
+    )
+    meaning = "They fall off as the process expects."
+    if found.inside < _IN_BAND:
+        meaning = "How often a feature is on is for the rows to say: the process counts there as much as one of them."
+    return [Finding("note", "features", told, meaning, "")]
 
 
 def _scale(page: Page) -> list[Finding]:

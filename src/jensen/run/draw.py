@@ -12,12 +12,15 @@ from torch import Tensor
 from .. import pictures
 from ..data import Schema, Splits
 from ..data.schema import Array
+from ..diagnose.features import dictionary, feature_frequencies, has_features
 from ..evaluation import evidence_of, latent_size
 from ..fitted import Fitted
 from ..train import History
 from .texts import write_inputs, write_sentences
 
 __all__ = ["can_be_sampled", "draw_inputs", "draw_results"]
+
+_MOST_PICTURES = 64
 
 
 def can_be_sampled(model: Any) -> bool:
@@ -70,7 +73,9 @@ def draw_inputs(folder: Path, splits: Splits) -> None:
 
 
 def draw_results(folder: Path, fitted: Fitted, splits: Splits, lines: list[dict[str, Any]], history: History) -> None:
-    """Writes ``reconstructions.png``, ``samples.png`` and ``curves.png``, as far as the model can make them."""
+    """Writes ``curves.png``, and as far as the model can make them ``reconstructions.png``, ``samples.png`` and, of
+    features that are on or off, ``dictionary.png`` and ``frequencies.png``.
+    """
     schema = splits.schema
     pictures.curves(folder / "curves.png", lines, history.best_step, f"{schema.name}: while training")
     if schema.kind == "tokens":
@@ -94,3 +99,21 @@ def draw_results(folder: Path, fitted: Fitted, splits: Splits, lines: list[dict[
         label = torch.arange(36) % len(splits.label_names) if splits.conditioned else None  # one after the other
         drawn = torch.from_numpy(model.sample(36, seed=0, mean=True, label=label))
         pictures.grid(folder / "samples.png", _shown(schema, drawn), _title(schema, what), limits)
+    if has_features(fitted.vae):
+        _draw_features(folder, fitted.vae, splits)
+
+
+def _draw_features(folder: Path, model: Any, splits: Splits) -> None:
+    schema = splits.schema
+    added = dictionary(model).numpy()[:_MOST_PICTURES]
+    end = float(np.abs(added).max())
+    title = _title(schema, f"what each feature adds to the mean of p(x|z), −{end:.2g} to {end:.2g} in model values")
+    pictures.grid(folder / "dictionary.png", added, title, (-end, end))
+    found = feature_frequencies(model, splits.frozen("test"))
+    pictures.shares(
+        folder / "frequencies.png",
+        found.found.numpy(),
+        found.mean.numpy(),
+        f"{schema.name}: share of test rows with each feature, the most frequent first",
+        (found.low.numpy(), found.high.numpy()),
+    )
