@@ -7,6 +7,7 @@ import torch
 from jensen import Conditional, families, nets, recipe
 from jensen.data.schema import infer
 from jensen.errors import OptionError
+from jensen.families.base import pooled_marginal
 from jensen.initialise import start_at_marginal
 from jensen.recipe import choose, parse_options
 from jensen.train import Pace
@@ -184,13 +185,34 @@ def test_training_starts_at_the_marginals(of):
     assert after > before and abs(float(after - best)) < 0.05 * abs(float(best))
 
 
-def test_a_convolutional_decoder_starts_at_the_mean_of_each_channel():
-    decoder = nets.conv_decoder(2, (8, 8, 3), parameters=2, channels=(4,), width=8)
-    likelihood = Conditional(decoder, families.DiscretizedLogistic((8, 8, 3), 256))
-    x = (torch.rand(50, 8, 8, 3) * torch.tensor([0.2, 0.6, 1.0]) * 255).round() / 255
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "family", [families.DiscretizedLogistic((8, 8, 3), 256), families.ContinuousBernoulli((8, 8, 3))]
+)
+def test_a_convolutional_decoder_starts_with_all_places_of_each_channel(family):
+    inner = torch.zeros(8, 8, 1)
+    inner[3:5, 3:5] = 1.0  # elsewhere values are always 0
+    x = (torch.rand(50, 8, 8, 3) * inner * torch.tensor([0.2, 0.6, 1.0]) * 255).round() / 255
+    decoder = nets.conv_decoder(2, (8, 8, 3), parameters=len(family.parameter_shapes), channels=(4,), width=8)
+    decoder[-2].weight.zero_()
+    likelihood = Conditional(decoder, family)
     assert start_at_marginal(likelihood, x)
-    mean = likelihood(torch.zeros(1, 2)).mean.mean((0, 1, 2))
-    torch.testing.assert_close(mean, x.mean((0, 1, 2)), atol=0.05, rtol=0.0)
+    alike = family.marginal(x.reshape(-1, 3))
+    best = family(*(p.expand(8, 8, 3) for p in alike)).log_prob(x).mean()
+    torch.testing.assert_close(likelihood(torch.zeros(1, 2)).log_prob(x).mean(), best, atol=0.01, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_of_many_places_a_sample_is_described():
+    x = (torch.rand(2000, 10, 10, generator=torch.Generator().manual_seed(0)) < 0.3).float()
+    (odds,) = pooled_marginal(families.Bernoulli((10, 10)), x, ())
+    assert abs(float(odds.sigmoid() - x.mean())) < 4 * (0.21 / 100_000) ** 0.5
+
+
+def test_several_numbers_for_each_channel_are_left_alone():
+    family = families.Categorical((1, 1, 3), 4)
+    likelihood = Conditional(nets.conv_decoder(2, (1, 1, 3), inner=4, channels=(4,), width=8), family)
+    assert not start_at_marginal(likelihood, torch.zeros(5, 1, 1, 3))
 
 
 def test_networks_without_a_last_bias_are_left_alone():

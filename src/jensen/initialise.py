@@ -6,16 +6,20 @@ import torch
 from torch import Tensor, nn
 
 from .conditional import Conditional
+from .families.base import pooled_marginal
 
 __all__ = ["start_at_marginal"]
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 @torch.no_grad()
 def start_at_marginal(likelihood: nn.Module, x: Tensor) -> bool:
     r"""Sets the last bias of a decoder so that at first it describes the rows like independent dimensions.
 
-    A bias with one entry for each parameter of the distribution is set exactly, one with an entry for each channel to
-    the mean over the image. Networks that do not end with a bias, and families without ``marginal``, are left alone.
+    A bias with one entry for each parameter of the distribution is set exactly; one with an entry for each channel,
+    such as that of a convolution, so that all places together are described. Networks that do not end with a bias, and
+    families without ``marginal``, are left alone.
 
     Arguments:
         likelihood: A decoder: a :class:`jensen.Conditional`, or a module with a method ``start_at_marginal(x)``.
@@ -42,19 +46,15 @@ def start_at_marginal(likelihood: nn.Module, x: Tensor) -> bool:
     bias = getattr(layers[-1], "bias", None) if layers else None
     if not isinstance(bias, Tensor):
         return False
-    parameters = likelihood.family.marginal(x)
+    family = likelihood.family
+    if isinstance(layers[-1], _CONVOLUTIONS):
+        parameters = pooled_marginal(family, x, family.event_shape[2:])
+        if any(parameter.ndim > 1 for parameter in parameters):
+            return False  # the order of several numbers for each channel is that of what follows
+    else:
+        parameters = family.marginal(x)
     whole = torch.cat([parameter.reshape(-1) for parameter in parameters])
-    if bias.numel() != whole.numel():
-        channels = bias.numel() / len(parameters)
-        if not channels.is_integer() or any(p.ndim != 3 or p.shape[-1] != channels for p in map(_image, parameters)):
-            return False
-        whole = torch.cat([_image(parameter).flatten(0, -2).mean(0) for parameter in parameters])
-    if not whole.isfinite().all():
+    if bias.numel() != whole.numel() or not whole.isfinite().all():
         return False
     bias.copy_(whole)
     return True
-
-
-def _image(parameter: Tensor) -> Tensor:
-    """(H, W) as (H, W, 1); anything else as it is."""
-    return parameter[..., None] if parameter.ndim == 2 else parameter

@@ -14,6 +14,7 @@ from ..conditional import check_events
 from ..distributions import Raster as RasterDistribution
 from ..errors import CompositionError, OptionError, ShapeError
 from ..families import Family, Measure
+from ..families.base import pooled_marginal
 from ..precision import LowPrecision
 from ..roles import Given
 from ..spec import declared
@@ -165,16 +166,11 @@ class Raster(LowPrecision):
 
     @torch.no_grad()
     def start_at_marginal(self, x: Tensor) -> bool:
-        r"""Sets the last bias so that at first values are distributed as in rows x, shape (N, \*X)."""
+        r"""Sets the last bias so that at first values are distributed like all values of rows x, shape (N, \*X)."""
         bias = getattr(getattr(self.net, "head", [None])[-1], "bias", None)
         if not isinstance(bias, Tensor) or not hasattr(self.family, "marginal"):
             return False
-        shapes = self.family.parameter_shapes
-        means = [
-            p.reshape(-1, *s[len(self.event_shape) :]).mean(0).flatten()
-            for p, s in zip(self.family.marginal(x), shapes, strict=True)
-        ]
-        whole = torch.cat(means)
+        whole = torch.cat([parameter.reshape(-1) for parameter in pooled_marginal(self.family, x, ())])
         if whole.numel() != bias.numel() or not whole.isfinite().all():
             return False
         bias.copy_(whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -291,8 +292,9 @@ def _clock(splits: Splits, options: FitOptions) -> Callable[[Plan], Pace] | None
 
 
 def _some_rows(splits: Splits) -> Tensor:
-    """Training rows enough to know their marginals, as the model sees them before binarisation."""
-    stored = splits.stored["train"][:_MARGINAL_ROWS]
+    """Training rows from all over, enough to know their marginals, as the model sees them before binarisation."""
+    stored = splits.stored["train"]
+    stored = stored[:: math.ceil(len(stored) / _MARGINAL_ROWS)]
     return splits.schema.freeze(stored) if splits.schema.binarisation == "threshold" else splits.schema.grey(stored)
 
 
