@@ -314,6 +314,8 @@ def test_the_scale_of_a_posterior_is_not_judged_by_a_bound_that_it_was_not_train
     for objective in (objectives.MMD(10.0), objectives.BetaTCVAE(rows=600, beta=4.0)):
         page = jensen.check(model, x, objective=objective, parts=("scale",))
         assert page.scale is None and "than a bound" in page.skipped["scale"]
+    page = jensen.check(model, x, objective=objectives.ELBO(free_bits=0.5), parts=("scale",))
+    assert page.scale is None and "free bits" in page.skipped["scale"]
     aggressive = objectives.AggressiveInference(objectives.ELBO(), steps=10)
     assert jensen.check(model, x, objective=aggressive, parts=("scale",)).scale is not None
 

@@ -1,5 +1,6 @@
 """The command line: one paragraph and an exit code for every mistake, one JSON object on request, no escape bytes."""
 
+import io
 import json
 import math
 import os
@@ -14,6 +15,7 @@ import torch
 
 import jensen
 import jensen.cli
+from jensen.cli.use import tell_sentences
 from jensen.errors import MemoryShortError
 
 TINY = ("--steps", "3", "--samples", "2", "--hidden", "8")
@@ -202,11 +204,29 @@ def test_the_home_of_a_user_has_a_short_name_everywhere(place, cli, monkeypatch)
     assert Path("home/s.npy").exists() and not Path("~").exists()
 
 
+def test_the_home_of_nobody_is_a_name_like_any_other(place, cli, monkeypatch):
+    code, _, error = cli("fit", "t.npy", *TINY, "--out", "~nobody-here/run")
+    assert code == 0 and Path("~nobody-here/run").is_dir(), error
+    assert cli("sample", "~nobody-here/run", "--out", "~nobody-here/s.npy")[0] == 0
+    monkeypatch.setenv("JENSEN_DATA", "~nobody-here/data")
+    assert cli("fit", "digits", *TINY, "--out", "run")[0] == 0
+    monkeypatch.setenv("HOME", str(place))
+    assert jensen.load("~/run").schema.name == "digits"
+
+
 def test_a_reader_of_few_letters_gets_json_too(place, monkeypatch):
     shutil.copy("t.npy", "猫.npy")
     command = [sys.executable, "-m", "jensen", "fit", "猫.npy", *TINY, "--out", "new", "--json"]
     found = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=True)
     assert json.loads(found.stdout)["data"]["name"] == "猫"
+
+
+def test_a_reader_of_few_letters_gets_sentences_too(monkeypatch):
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii", newline="")
+    monkeypatch.setattr(sys, "stdout", narrow)
+    tell_sentences("run", ["Grüße."], None, json=False)
+    narrow.seek(0)
+    assert narrow.read() == "Gr\\xfc\\xdfe.\n"
 
 
 # -- data and places -------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from jensen.data import Rows, batch_index, open_source, prepare
 from jensen.data import download as downloads
+from jensen.data.grid import grid_of
 from jensen.data.named import data_folders
 from jensen.data.schema import infer
 from jensen.errors import DataError, FileFormatError, JensenError
@@ -456,6 +457,42 @@ def test_bombs_are_not_unpacked(tmp_path, name):
     (tmp_path / name).write_bytes(FILES[name])
     with pytest.raises(FileFormatError, match="not read"):
         open_source(tmp_path / name)
+
+
+def test_a_bomb_that_claims_to_be_large_when_packed_is_not_unpacked(tmp_path):
+    path = tmp_path / "claims.npz"
+    np.savez_compressed(path, x=np.zeros((2000, 2000)))
+    raw = bytearray(path.read_bytes())
+    place = raw.rindex(b"PK\x01\x02") + 20  # the packed size in the list of what the file holds
+    raw[place : place + 4] = (2**31 - 1).to_bytes(4, "little")
+    path.write_bytes(raw)
+    with pytest.raises(FileFormatError, match="not read"):
+        open_source(path)
+
+
+def test_a_text_that_is_too_long_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("jensen.data.text._MAX_BYTES", 1000)
+    (tmp_path / "a.txt").write_text("one more line\n" * 100)
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"one more line\n" * 100))
+    for name in ("a.txt", "b.txt.gz"):
+        with pytest.raises(FileFormatError, match="more than 1,000 bytes"):
+            open_source(tmp_path / name)
+
+
+def test_values_that_hardly_differ_are_no_grid():
+    values = np.random.default_rng(0).random((40, 3))
+    values[0, 0], values[1, 1] = 0.0, 1e-310
+    assert infer(values, values, name="tiny", binarisation="none", seed=0).kind == "continuous"
+    third = np.array([np.longdouble(1) / 3, np.longdouble(1 / 3), np.longdouble(2)]).repeat(20).reshape(30, 2)
+    assert grid_of(third, 1 / 3, 2.0, pixels=False) == (1 / 3, 2 - 1 / 3, 2)  # one in double precision
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.int64])
+def test_means_of_values_far_from_zero_keep_their_digits(kind):
+    values = (1.7e9 + 30 * np.random.default_rng(0).standard_normal((2000, 2))).astype(kind)
+    schema = infer(values, values, name="far", binarisation="none", seed=0)
+    means = schema.user_values(schema.model_values(values).double(), exact=False)
+    assert np.abs(means - values).max() < 1e-3
 
 
 def test_folders_pipes_and_unreadable_files_are_refused(tmp_path):

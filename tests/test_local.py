@@ -12,6 +12,7 @@ from jensen import (
     VAE,
     Conditional,
     Conditioned,
+    distributions,
     families,
     inference,
     nets,
@@ -21,10 +22,12 @@ from jensen import (
     testing,
     train,
 )
+from jensen.conditional import distribution_at
 from jensen.errors import CompositionError, DataError, OptionError, ShapeError
 from jensen.evaluation import bounds
 from jensen.noise import RowNoise, seeded
 from jensen.posteriors.search import Target
+from jensen.posteriors.start import raw_of
 from jensen.roles import Given
 
 WEIGHT = torch.tensor([[1.0, 0.9], [0.8, 1.0], [0.1, -0.1], [1.2, 1.1]])
@@ -214,6 +217,21 @@ def test_refined_never_ends_below_its_encoder_even_with_a_wild_rate():
     model_with(refined).eval()
     gain = exact_elbo(oracle(), x, refined(x)) - exact_elbo(oracle(), x, refined.amortized(x))
     assert (gain > -1e-6).all()
+
+
+def test_a_full_family_starts_at_the_covariance_of_a_low_rank_one():
+    q = distributions.LowRankNormal(torch.zeros(4, 3), torch.randn(4, 3, 1).double(), torch.full((4, 3), 0.1))
+    family = families.FullNormal(3).double()
+    start = distribution_at(family, raw_of(family, q))
+    torch.testing.assert_close(start.covariance_matrix, q.covariance_matrix, rtol=1e-6, atol=1e-8)
+
+
+def test_one_sample_of_latents_without_a_gradient_is_refused():
+    encoder = Conditional(nets.mlp(6, 4), families.StraightThroughBernoulli(4))
+    refined = posteriors.Refined(encoder, steps=2, samples=1)
+    model = VAE(priors.Bernoulli(4), Conditional(nets.mlp(4, 6), families.Bernoulli(6)), refined).eval()
+    with pytest.raises(OptionError, match="at least 2; got samples=1"):
+        model.posterior(torch.ones(5, 6))
 
 
 def test_an_encoder_learns_through_refinement():

@@ -101,6 +101,25 @@ def test_the_detached_distribution_has_a_gradient_in_z_alone(name):
     assert all(g is None for g in gradients[1:])
 
 
+def test_a_distribution_is_detached_after_its_transform_was_used():
+    loc = torch.zeros(2, requires_grad=True)
+    q = torch.distributions.LogNormal(loc, 1.0)
+    z = q.rsample().detach().requires_grad_()
+    log_q = q.log_prob(z)  # the transform remembers its inverse from here on
+    cut = detached(q).log_prob(z)
+    assert torch.equal(cut, log_q)
+    (slope,) = torch.autograd.grad(cut.sum(), loc, allow_unused=True)
+    assert slope is None
+
+
+def test_a_direction_can_be_learned_from_nothing():
+    raw = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    q = families.PowerSpherical(3)(raw, torch.zeros(1, dtype=torch.float64))
+    assert q.mean[0] > 0 and q.mean[1:].abs().max() == 0
+    (slope,) = torch.autograd.grad(q.mean[1], raw)
+    assert slope[1] > 0
+
+
 @every_family
 def test_the_gradient_of_an_expectation_is_that_of_the_formula(name):
     """E f(z) with the gradient through samples against the score function with the same f."""

@@ -18,11 +18,16 @@ from torch import Tensor
 
 from .errors import FileFormatError
 
-__all__ = ["read_json", "read_tensors", "sha256", "sync_folder", "write_json", "write_tensors", "write_text"]
+__all__ = ["at_home", "read_json", "read_tensors", "sha256", "sync_folder", "write_json", "write_tensors", "write_text"]
 
 _MAX_JSON = 64 * 2**20
 _MODE = 0o644
 _MAX_HEADER = 16 * 2**20
+
+
+def at_home(path: str | os.PathLike[str]) -> Path:
+    """A path whose ``~`` stands for the user's folder; where there is no such user, it stays as it is."""
+    return Path(os.path.expanduser(path))
 
 
 def sync_folder(folder: Path) -> None:

@@ -31,7 +31,7 @@ def find_device(name: str = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, ValueError) as error:
         some = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
         raise OptionError(f"--device cannot be {name!r} on this machine; it has {' and '.join(some)}.") from error

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .data import Schema
 from .errors import FileFormatError, RunError, SpecError
 from .evaluation import device_of, dtype_of, evaluation_mode, evidence_of
-from .files import read_json, read_tensors, write_json, write_tensors
+from .files import at_home, read_json, read_tensors, write_json, write_tensors
 from .fitted import Fitted
 from .noise import seeded
 from .roles import Given
@@ -58,7 +58,7 @@ def save(model: Any, path: str | Path) -> Path:
         SpecError: If a part is not declared, or the model is not what its declarations build.
     """
     fitted = model if isinstance(model, Fitted) else Fitted(model)
-    folder = Path(path)
+    folder = at_home(path)
     if (folder / "config.json").exists():
         raise FileFormatError(f"{folder} holds a saved model already; choose another folder.")
     describe_model(fitted.vae, folder)
@@ -155,7 +155,7 @@ def load(path: str | Path, *, modules: Mapping[str, Callable[..., Any]] | None =
         RunError: If the folder is a run whose training has not come to its end, or holds several runs.
         SpecError: If the description names something unknown or does not fit the tensors.
     """
-    folder = Path(path)
+    folder = at_home(path)
     if not folder.is_dir():
         raise FileFormatError(f"there is no folder {folder}; expected a run, such as runs/digits.")
     refuse_several(folder)

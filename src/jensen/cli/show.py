@@ -104,6 +104,7 @@ class ConsoleObserver:
         self.say(f"binarisation: {schema.binarisation} ({how}; --binarisation)")
 
     def chose(self, choices: list[Choice], parameters: int) -> None:
+        self.shown = 0
         for choice in choices:
             self.say(f"{choice.what}: {choice.value} ({choice.reason}; {choice.option})")
         self.say(f"{parameters:,} parameters")

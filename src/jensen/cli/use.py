@@ -151,10 +151,11 @@ def rows_of(run: str, data: str | None, split: Split | None, fitted: Fitted) -> 
     """
     from ..data import tell_skipped
     from ..errors import OptionError
+    from ..files import at_home
     from ..run import reopen
 
     if data is None:
-        part, splits = split or "test", reopen(Path(run))
+        part, splits = split or "test", reopen(at_home(run))
         return splits.user_rows(part), splits.labels.get(part), {"files": splits.files[part]} if splits.files else {}
     if split is not None:
         raise OptionError(
@@ -174,8 +175,9 @@ def rows_of(run: str, data: str | None, split: Split | None, fitted: Fitted) -> 
 def to_target(out: str, endings: tuple[str, ...] = (".png", ".npy", ".txt")) -> Path:
     """The file to write to, which does not exist yet."""
     from ..errors import OptionError, RunError
+    from ..files import at_home
 
-    path = Path(out).expanduser()
+    path = at_home(out)
     if path.suffix not in endings:
         raise OptionError(f"--out must end in {' or '.join(endings)}; got {out!r}.")
     if path.exists():
@@ -223,7 +225,8 @@ def tell_sentences(run: str, sentences: list[str], path: Path | None, *, json: b
     if json:
         print_json({"run": run, "out": str(path) if path else None, "sentences": sentences})
     elif path is None:
-        sys.stdout.write("\n".join(lines) + "\n")
+        code = sys.stdout.encoding or "utf-8"  # of one that takes fewer letters the others are written as numbers
+        sys.stdout.write("\n".join(lines).encode(code, errors="backslashreplace").decode(code) + "\n")
 
 
 def write(path: Path, rows: Any, title: str, fitted: Fitted, *, most: int = 36) -> Any:

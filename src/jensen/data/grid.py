@@ -25,12 +25,14 @@ def grid_of(values: Array, low: float, high: float, *, pixels: bool) -> tuple[fl
     eight_bits = values.dtype == np.uint8 and (pixels or high > 127)
     if eight_bits and len(sample) > 2:
         return PIXELS  # an 8-bit image, whether or not each of its levels occurs
-    points = np.unique(values).astype(np.float64)
+    points = np.unique(np.unique(values).astype(np.float64))
     if eight_bits and len(points) > 2:
         return PIXELS
-    step = float(np.diff(points).min())
+    step = float(np.diff(points).min(initial=np.inf))
+    if len(points) > MAX_LEVELS or not high - low < MAX_LEVELS * step:
+        return None
     levels = round((high - low) / step) + 1
-    if len(points) > MAX_LEVELS or levels > MAX_LEVELS or len(points) * 20 < levels or len(points) == values.size:
+    if levels > MAX_LEVELS or len(points) * 20 < levels or len(points) == values.size:
         return None
     steps = (points - low) / step
     return (low, step, levels) if np.abs(steps - np.rint(steps)).max() < 1e-3 else None

@@ -14,6 +14,7 @@ import platformdirs
 from numpy.typing import NDArray
 
 from ..errors import FileFormatError
+from ..files import at_home
 from .arrays import SPLITS, read_idx, read_member
 from .found import Source
 from .schema import Binarisation
@@ -30,7 +31,7 @@ _CLOTHES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Sh
 def data_folders() -> list[Path]:
     """Where named data are looked for: ``$JENSEN_DATA``, then the user's cache."""
     named = os.environ.get("JENSEN_DATA")
-    return [*([Path(named).expanduser()] if named else []), Path(platformdirs.user_cache_dir("jensen")) / "data"]
+    return [*([at_home(named)] if named else []), Path(platformdirs.user_cache_dir("jensen")) / "data"]
 
 
 def digits() -> Source:

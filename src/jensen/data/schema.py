@@ -235,7 +235,7 @@ class Schema(BaseModel):
                 values = self.offset + self.step * (np.rint(levels) if exact else levels)
         dtype = np.dtype(self.dtype if self.binarisation == "none" else "uint8")
         if not exact:
-            return values.astype(np.float32)
+            return values.astype(np.result_type(dtype, np.float32))  # wide values keep their digits
         if dtype.kind in "iu":
             # A draw of a continuous model need not be of the type: the nearest one that is.
             values = np.clip(np.rint(values), max(np.iinfo(dtype).min, -EXACT), min(np.iinfo(dtype).max, EXACT))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import DataError, FileFormatError, OptionError
+from ..files import at_home
 from .arrays import read_idx, read_npy, read_npz, reading
 from .found import Source
 from .images import read_images
@@ -106,7 +107,7 @@ def _open(data: DataLike, key: str | None, image_size: ImageSize, *, download: b
         named = _open_named(text, key, image_size, download=download)
         if named is not None:
             return named
-    path = Path(os.path.expanduser(text))  # where there is no such user, it stays as it is
+    path = at_home(text)
     if not os.path.exists(path):  # also says no to names that are too long
         raise DataError(_missing(text, looks_like_path=looks_like_path))
     if path.is_dir() or is_image(path.name):

@@ -91,7 +91,7 @@ def read_sentences(path: Path) -> tuple[NDArray[Any], list[str]]:
         FileFormatError: If it is not a text.
         DataError: If it has no lines.
     """
-    raw = _unpacked(path) if path.suffix == ".gz" else path.read_bytes()
+    raw = _unpacked(path) if path.suffix == ".gz" else _read(path)
     text, notes = _decoded(raw, path)
     lines = [line.strip() for line in text.splitlines()]
     sentences = [line for line in lines if line]
@@ -136,18 +136,27 @@ def chunks_of(lines: NDArray[Any], options: TextOptions) -> NDArray[Any]:
     return np.array([*pieces, text[spans[first][0] :]] if spans else pieces, dtype=object)
 
 
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return _within_limit(file.read(_MAX_BYTES + 1), path)
+
+
+def _within_limit(raw: bytes, path: Path) -> bytes:
+    if len(raw) > _MAX_BYTES:
+        raise FileFormatError(f"{path} has more than {_MAX_BYTES:,} bytes, which are not read. Give a part of it.")
+    return raw
+
+
 def _unpacked(path: Path) -> bytes:
     most = _MAX_RATIO * path.stat().st_size + _GRACE
     with gzip.open(path) as file:
-        raw = file.read(most + 1)
+        raw = _within_limit(file.read(min(most, _MAX_BYTES) + 1), path)
     if len(raw) > most:
         raise FileFormatError(f"{path} unpacks to more than {_MAX_RATIO} times its size; no text does. Fetch it again.")
     return raw
 
 
 def _decoded(raw: bytes, path: Path) -> tuple[str, list[str]]:
-    if len(raw) > _MAX_BYTES:
-        raise FileFormatError(f"{path} has {len(raw):,} bytes; at most {_MAX_BYTES:,} are read. Give a part of it.")
     if raw.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # the first begins like that of UTF-16
         return raw.decode("utf-32", errors="replace"), []
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import DataError, JensenError, OptionError
-from ..evaluation import check_data
+from ..evaluation import check_data, evidence_of
 from ..inference.proposals import why_lacking
 from ..numbers import whole
 from . import budget
@@ -70,6 +70,11 @@ def _inapplicable(model: Any, name: str) -> str | None:
     lacking = why_lacking(model, "prior", "posterior")
     if name in _OF_ONE_GROUP and lacking is not None:
         return lacking
+    if name == "gradients" and evidence_of(model) == "predictive":
+        return (
+            f"{type(model).__name__} has latents that all rows share, which are drawn without a gradient in evaluation "
+            "mode, where a check measures."
+        )
     if name == "gaps" and not isinstance(model.posterior, nn.Module):
         return f"searches the family of one posterior module; {type(model).__name__} makes q(z|x) of several parts."
     if name in _OF_A_SPREAD and getattr(getattr(model, "posterior", None), "deterministic", False):

@@ -162,11 +162,15 @@ def objective_faults(
     found = []
     if bounds and objective.kind == "lower":
         found += _bound_faults(torch.stack(bounds), draws, above_elbo=above_elbo)
-    floors = any(getattr(objective, name, 0) for name in ("free_bits", "free_bits_per_group"))
-    if terms <= _PLAIN_TERMS and above_elbo and not floors and hasattr(objective, "beta"):
+    if terms <= _PLAIN_TERMS and above_elbo and not has_floor(objective) and hasattr(objective, "beta"):
         beta = float(objective.beta(objective.period))
         found += _loss_faults(torch.stack(losses), draws, beta, single=objective.k == 1)
     return found
+
+
+def has_floor(objective: Any) -> bool:
+    """Whether some of the KL is free (free bits), so that the loss is no bound with a weight."""
+    return any(getattr(objective, name, 0) for name in ("free_bits", "free_bits_per_group"))
 
 
 def _error(samples: Tensor) -> float:

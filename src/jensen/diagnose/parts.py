@@ -21,7 +21,7 @@ from .calibration import Calibration, simulation_calibration
 from .collapse import LatentUse, latent_use
 from .disentanglement import Disentanglement, InformationGap, dci, mutual_information_gap
 from .draws import densities_of, prior_and_posterior, row_choice, some_rows
-from .faults import objective_faults, weight_faults
+from .faults import has_floor, objective_faults, weight_faults
 from .features import Frequencies, feature_frequencies
 from .findings import Finding
 from .gaps import InferenceGaps, inference_gaps
@@ -180,6 +180,8 @@ def scale(subject: Subject) -> PosteriorScale:
         raise JensenError(
             f"{type(objective).__name__} asks something else of q(z|x) than a bound does, which another scale may suit."
         )
+    if has_floor(objective):
+        raise JensenError("below a floor (free bits) the KL is free, and another scale than that of a bound may suit.")
     weight = float(beta(objective.period)) if callable(beta) else 1.0
     if target is None:
         return posterior_scale(subject.model, chosen(subject, "scale"), beta=weight, seed=subject.seed)

@@ -13,6 +13,9 @@ from ..errors import JensenError
 
 __all__ = ["detached"]
 
+_REMEMBERED = ("_inv", "_cached_x_y")
+"""What a transform remembers of its use: its inverse, which knows it in turn, and what it last transformed."""
+
 _PLAIN = (type(None), bool, int, float, str, Size, Constraint)
 
 
@@ -47,7 +50,8 @@ def detached(distribution: Distribution) -> Distribution:
 def _copy(value: Any, owner: str) -> Any:
     clone = copy.copy(value)
     for name, item in vars(value).items():
-        clone.__dict__[name] = _cut(item, f"{owner}.{name}")
+        if not (isinstance(value, Transform) and name in _REMEMBERED):
+            clone.__dict__[name] = _cut(item, f"{owner}.{name}")
     if isinstance(value, Transform):
         clone._inv, clone._cached_x_y = None, (None, None)
     return clone

@@ -130,7 +130,7 @@ class PowerSpherical(nn.Module):
 
     def forward(self, raw: Tensor, raw_concentration: Tensor) -> distributions.PowerSpherical:
         # The zero vector has no direction; it gets that of the first axis.
-        raw = torch.where((raw == 0).all(-1, keepdim=True), self._first.to(raw), raw)
+        raw = raw + (raw == 0).all(-1, keepdim=True) * self._first.to(raw)
         # Divided by the largest entry first, so that no square overflows or vanishes.
         raw = raw / raw.detach().abs().amax(-1, keepdim=True)
         direction = raw / torch.linalg.vector_norm(raw, dim=-1, keepdim=True)

@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar, cast, overload
 
 import numpy as np
@@ -22,6 +21,7 @@ from ..data.text import chunks_of, is_sentences
 from ..data.values import check_values
 from ..errors import DataError, JensenError, OptionError
 from ..evaluation import bounds, check_data, device_of, dtype_of, evaluation_mode, in_chunks, latent_size
+from ..files import at_home
 from ..noise import seeded
 from ..numbers import whole
 from ..roles import Given
@@ -84,7 +84,7 @@ class Fitted:
         """
         if self.schema is None:
             raise DataError(f"a model without a schema does not know how {os.fspath(path)} is to be read; pass rows.")
-        key = key_in(Path(os.path.expanduser(path)), self.key)
+        key = key_in(at_home(path), self.key)
         source, text = open_source(path, key=key, image_size=self.schema.event_shape), TextOptions.of(self.schema)
         if source.pixels and not self.schema.pixels:
             raise DataError(

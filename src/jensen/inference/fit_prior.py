@@ -17,7 +17,7 @@ from ..evaluation import check_data, device_of, dtype_of
 from ..model import VAE
 from ..modes import evaluating
 from ..noise import mix, seeded
-from ..numbers import Number, mean_and_se
+from ..numbers import Number, mean_and_se, whole
 from ..roles import Prior
 
 __all__ = ["PriorFit", "check_roles", "fit_prior"]
@@ -97,6 +97,7 @@ def fit_prior(
     """
     _check(model, x, prior)
     device, dtype = device_of(model), dtype_of(model, x.dtype)
+    steps = whole(steps, 1, "a prior is fitted in at least 1 step")
     _module(prior).to(device=device, dtype=dtype)
     made = _with_prior(model, prior)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(mix(seed, "fit prior")))

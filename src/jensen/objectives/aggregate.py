@@ -60,11 +60,11 @@ class BetaTCVAE:
     .. math:: E_q[\log p(x|z)] - \alpha\, I_q(x; z) - \beta\, \mathrm{KL}\Bigl(q(z) \Big\| \prod_j q(z_j)\Bigr)
               - \gamma \sum_j \mathrm{KL}(q(z_j) \| p(z_j))
 
-    The aggregate posterior q(z) is estimated from the batch with minibatch-weighted sampling, which takes
-    :math:`\log q(z)` too low, by about the logarithm of the batch size. This shifts the three terms by constants, which
-    do not move the gradient and cancel where all weights are 1; but a term alone does not measure its quantity:
-    :func:`jensen.diagnose.elbo_surgery` does. With all weights 1 the loss is the ELBO with a sampled KL. The reported
-    bound is that ELBO.
+    The aggregate posterior q(z) is estimated from the batch with minibatch-weighted sampling, which as published takes
+    :math:`\log q(z)` too low: by about the logarithm of the batch size where codes lie apart, by about that of N where
+    they overlap. This cancels where all weights are 1, and the loss is then the ELBO with a sampled KL; otherwise it
+    is part of the objective, and a term alone does not measure its quantity: :func:`jensen.diagnose.elbo_surgery` does.
+    The reported bound is that ELBO.
 
     References:
         Chen, Li, Grosse, Duvenaud (2018), Isolating sources of disentanglement in variational autoencoders.

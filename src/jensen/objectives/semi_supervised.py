@@ -23,8 +23,8 @@ __all__ = ["SemiSupervised"]
 class SemiSupervised:
     r"""The evidence lower bound with an exact sum over classes, and a classifier that learns from the labelled rows:
 
-    .. math:: L(x, y) = E_{q(z|x,y)}[\log p(x|z, y)] - \log C - \beta \, \mathrm{KL}(q(z|x,y) \| p(z))
-    .. math:: U(x) = \sum_y q(y|x) (L(x, y) - \log q(y|x))
+    .. math:: L(x, y) = E_{q(z|x,y)}[\log p(x|z, y)] - \beta \, (\log C + \mathrm{KL}(q(z|x,y) \| p(z)))
+    .. math:: U(x) = \sum_y q(y|x) (L(x, y) - \beta \log q(y|x))
 
     The loss is :math:`-U(x)` of rows without a label and :math:`-L(x, y) - \alpha \log q(y|x)` of the others. With
     β = 1, U bounds log p(x), and L bounds log p(x, y), which is less still.

@@ -27,10 +27,11 @@ class Refined(nn.Module):
     .. math:: \lambda_0 = f_\phi(x), \quad \lambda_{t+1} = \lambda_t + \eta \, \nabla_\lambda
         E_{q(z; \lambda)}[\log p(x, z) - \log q(z; \lambda)]
 
-    The result is never worse than the encoder on held-out noise. It is a function of x, the model and the seed: the
-    steps' noise belongs to the row, and none of it comes from the generators around them; they climb the model as it
-    is in evaluation mode, without dropout. In training mode the encoder learns by the gradient at the refined
-    parameters, as if the steps were a constant that is added to its output.
+    The result is never worse than its start on held-out noise: the encoder's posterior, or in another family what has
+    its mean and covariance, of which a diagonal one takes the variances alone. It is a function of x, the model and
+    the seed: the steps' noise belongs to the row, and none of it comes from the generators around them; they climb the
+    model as it is in evaluation mode, without dropout. In training mode the encoder learns by the gradient at the
+    refined parameters, as if the steps were a constant that is added to its output.
 
     It belongs to the model that it is built into, whose p(x, z) it climbs.
 

@@ -13,6 +13,7 @@ from torch.distributions import Distribution, Independent, MultivariateNormal, N
 from .. import families
 from ..conditional import distribution_at
 from ..distributions import RowwiseNormal, detached, diagonal_normal
+from ..errors import OptionError
 from ..families import Family
 from ..families.base import count_of
 from ..noise import RowNoise, mix, row_keys
@@ -203,6 +204,11 @@ class _Walk:
             with self.noise:
                 z = q.rsample(shape)
             return (here.log_joint(here.x, z, here.given) - detached(q).log_prob(z)) / self.how.samples
+        if self.how.samples < 2:
+            raise OptionError(
+                f"draws of {type(q).__name__} have no gradient, so each step compares its samples with one another: "
+                f"at least 2; got samples={self.how.samples}."
+            )
         with torch.no_grad(), self.noise:
             z = q.sample(shape)
         log_q = q.log_prob(z)

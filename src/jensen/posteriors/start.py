@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, constraints
 
 from .. import families
-from ..distributions import OneHot, UnitSphere, base_of, unbounded_scale
+from ..distributions import LowRankNormal, OneHot, UnitSphere, base_of, unbounded_scale
 from ..errors import OptionError
 from ..families import Family
 from ..families.base import count_of
@@ -71,6 +71,8 @@ def _full(family: families.FullNormal, distribution: Distribution) -> Tensor:
     mean, size = distribution.mean, family.size
     if isinstance(distribution, MultivariateNormal):
         factor = distribution.scale_tril
+    elif isinstance(distribution, LowRankNormal):
+        factor = torch.linalg.cholesky(distribution.covariance_matrix)
     else:
         factor = torch.diag_embed(distribution.variance.sqrt())
     factor = factor.expand(*mean.shape, size)

@@ -55,7 +55,7 @@ class Sticks(nn.Module):
         if size < 1:
             raise OptionError(f"there must be at least one stick; got size={size}.")
         _positive(alpha=alpha, beta=beta)
-        self.register_buffer("concentrations", torch.tensor([[alpha], [beta]]).expand(2, size).clone())
+        self.register_buffer("concentrations", torch.tensor([[float(alpha)], [float(beta)]]).expand(2, size).clone())
 
     def forward(self, given: Given | None = None) -> Independent[Beta]:
         ones, zeros = self.concentrations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from ..data import Splits
@@ -12,6 +11,7 @@ from ..data.sources import DataLike
 from ..diagnose.checking import check_subject
 from ..diagnose.page import Page, Subject
 from ..evaluation import measure_of
+from ..files import at_home
 from ..noise import mix
 from ..saving import load, read_config, rebuild
 from .folder import check_split, read_options, reopen
@@ -49,7 +49,7 @@ def check_run(
         RunError: If the run is unfinished, or its data have changed.
     """
     check_split(split)
-    folder = Path(path)
+    folder = at_home(path)
     fitted = load(folder, modules=modules)
     splits = reopen(folder, data)
     config = read_config(folder)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ..classify import LabelledRows, Start, Trial, try_starts
 from ..data.sources import DataLike
 from ..errors import DataError, OptionError
+from ..files import at_home
 from ..noise import mix
 from ..numbers import SCHEMA_VERSION
 from ..saving import load
@@ -49,7 +49,7 @@ def classify_run(
         DataError: If the data have no labels.
         OptionError: If a number is out of range, or the encoder has learned from labels itself.
     """
-    folder = Path(path)
+    folder = at_home(path)
     fitted = load(folder, modules=modules)
     splits = reopen(folder, data)
     if splits.use is not None and splits.use.count:

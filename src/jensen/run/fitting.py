@@ -15,7 +15,7 @@ from ..data import Splits, TextOptions, open_source, prepare
 from ..data.labels import LabelUse
 from ..data.sources import DataLike
 from ..errors import DataError, OptionError, RunError, memory_told
-from ..files import write_json, write_tensors
+from ..files import at_home, write_json, write_tensors
 from ..fitted import Fitted
 from ..hardware import can_compile, find_device
 from ..initialise import start_at_marginal
@@ -161,7 +161,7 @@ def fit(
     observer = observer or Log()
     _check_stop(stop_after)
     if out is not None:
-        refuse_existing(Path(out).expanduser())
+        refuse_existing(at_home(out))
     splits = _open(data, model, chosen, observer, download=download)
     return _begin(splits, model, chosen, out, observer, stop_after=stop_after, should_stop=should_stop, profile=profile)
 
@@ -338,7 +338,7 @@ def resume(
     Raises:
         RunError: If there is nothing to resume, or the data are not the same.
     """
-    folder, observer = Path(path), observer or Log()
+    folder, observer = at_home(path), observer or Log()
     _check_stop(stop_after)
     if not (folder / "config.json").exists():
         raise RunError(f"{folder} is not a run: it has no config.json.")

@@ -26,7 +26,7 @@ from ..data.arrays import key_in
 from ..data.labels import LabelUse
 from ..data.sources import DataLike
 from ..errors import DataError, FileFormatError, JensenError, OptionError, RunError, memory_told
-from ..files import read_json, write_json
+from ..files import at_home, read_json, write_json
 from ..hardware import describe_device, find_device
 from ..recipe import FitOptions, parse_options
 from ..saving import FORMAT, SEVERAL, Config, to_resume
@@ -178,7 +178,7 @@ def new_folder(out: str | os.PathLike[str] | None, name: str) -> Iterator[Path]:
 def _free(out: str | os.PathLike[str] | None, name: str) -> Path:
     """A folder that was not there before."""
     if out is not None:
-        folder = Path(out).expanduser()
+        folder = at_home(out)
         refuse_existing(folder)
         return _make(folder)
     stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in name) or "data"
@@ -343,8 +343,8 @@ def _key_of(data: DataLike, key: str | None) -> str | None:
     """The key that opens data given now, where that of the fit was ``key``: rows from memory have none."""
     if not isinstance(data, str | os.PathLike):
         return None
-    path = os.path.expanduser(data)
-    return key_in(Path(path), key) if os.path.isfile(path) else key
+    path = at_home(data)
+    return key_in(path, key) if path.is_file() else key
 
 
 def _where_to_look(folder: Path, reference: str) -> str:

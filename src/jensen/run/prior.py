@@ -11,7 +11,7 @@ from typing import Any, Literal
 from .. import priors
 from ..data.sources import DataLike
 from ..errors import FileFormatError, OptionError, RunError
-from ..files import read_json, write_json, write_tensors
+from ..files import at_home, read_json, write_json, write_tensors
 from ..fitted import Fitted
 from ..inference.fit_prior import PriorFit, check_roles, fit_prior
 from ..noise import mix, seeded
@@ -69,10 +69,10 @@ def fit_prior_run(
         RunError: If the run is unfinished, its data have changed, or the new folder exists.
         FileFormatError: If a file of the run is damaged.
     """
-    source, observer = Path(path), observer or Log()
+    source, observer = at_home(path), observer or Log()
     if prior not in ("mixture", "flow"):
         raise OptionError(f"--prior cannot be {prior!r}; choose mixture or flow.")
-    target = Path(out).expanduser() if out is not None else _beside(source, prior)
+    target = at_home(out) if out is not None else _beside(source, prior)
     refuse_existing(target)
     fitted = load(source, modules=modules)
     check_roles(fitted.vae)

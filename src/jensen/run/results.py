@@ -17,7 +17,7 @@ from ..data import SPLITS, Splits
 from ..data.sources import DataLike
 from ..errors import FileFormatError, RunError
 from ..evaluation import evidence_of, latent_size, measure_of, reconstructions
-from ..files import read_json, read_tensors, write_json, write_tensors
+from ..files import at_home, read_json, read_tensors, write_json, write_tensors
 from ..fitted import Evaluation, Fitted, score
 from ..noise import mix, row_keys
 from ..numbers import QUANTITIES, SCHEMA_VERSION, Number, Precision, finite, mean_and_se
@@ -187,7 +187,7 @@ def evaluate_run(
         precision: What networks compute in.
         modules: The user's own declared classes and builders by name.
     """
-    folder = Path(path)
+    folder = at_home(path)
     check_split(split)
     fitted = load(folder, modules=modules)
     splits = reopen(folder, data)

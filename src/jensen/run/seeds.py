@@ -11,7 +11,7 @@ from typing import Any
 
 from ..data.sources import DataLike
 from ..errors import FileFormatError, OptionError, RunError
-from ..files import read_json, write_json
+from ..files import at_home, read_json, write_json
 from ..numbers import QUANTITIES, SCHEMA_VERSION
 from ..recipe import parse_options
 from ..saving import SEVERAL
@@ -96,7 +96,7 @@ def _reference(data: DataLike) -> str | None:
 
 def is_seed_runs(path: str | os.PathLike[str]) -> bool:
     """Whether a folder holds runs with several seeds."""
-    return (Path(path) / SEVERAL).is_file()
+    return (at_home(path) / SEVERAL).is_file()
 
 
 def resume_seeds(
@@ -118,7 +118,7 @@ def resume_seeds(
         RunError: If the data came from memory and are not given.
         FileFormatError: If the plan of the runs is damaged.
     """
-    folder = Path(path)
+    folder = at_home(path)
     plan = read_json(folder / SEVERAL)
     try:
         parse_options(dict(plan["options"]))

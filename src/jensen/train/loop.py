@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..data import Rows, batch_index
 from ..errors import NonFiniteError, OptionError, RunError
-from ..evaluation import device_of
+from ..evaluation import device_of, evidence_of
 from ..noise import mix, seed_device
 from ..numbers import finite
 from ..roles import Objective
@@ -58,7 +58,9 @@ class Loop:
         self.rate = _rate(options)
         self.stepper = Stepper(model, objective, self.rows, options, self.device, profile)
         self.average = WeightAverage(model, options.average)
-        self.selection = Selection(options.patience, keep=options.select)
+        # Where no bound is trained, none says which weights are best.
+        unlike = objective.kind == "none" and evidence_of(model) != "none"
+        self.selection = Selection(options.patience, keep=options.select and not unlike)
         self.live = LiveTerms(objective.period, options.steps, decodes=getattr(objective, "decodes", True))
         self.sums = Sums()
         self.recent: Tensor | None = None
