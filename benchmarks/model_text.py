@@ -27,6 +27,7 @@ SHELL: dict[str, list[str]] = {
     "beta-vae": ["jensen traverse {run} --out traversal.png"],
     "beta-tcvae": ["jensen traverse {run} --out traversal.png"],
     "conditional-vae": ["jensen sample {run} --label 3 --out threes.png"],
+    "bayesian-decoder": ["jensen reconstruct {run} --deviation --out uncertainty.png"],
     "sentence-vae": ['jensen interpolate {run} "He tried the latch." "It was late."'],
     "language-model": ["jensen sample {run} -n 10 --temperature 0.7"],
 }
@@ -43,6 +44,7 @@ PYTHON: dict[str, list[str]] = {
         "print(jensen.diagnose.features_in_use(model.vae, values))",
         "features = jensen.diagnose.dictionary(model.vae)",
     ],
+    "bayesian-decoder": ["print(model.reconstruct(x, deviation=True).max())  # the least certain value"],
     "stick-breaking-vae": ["pieces = model.vae.prior.unpack(torch.from_numpy(z))  # they add up to 1"],
     "sentence-vae": ['print(model.interpolate("He tried the latch.", "It was late.", steps=6))'],
     "language-model": ["print(model.sample(5, temperature=0.7))"],

@@ -8,12 +8,14 @@ from torch import nn
 from torch.distributions import Independent, Normal, kl_divergence
 
 from jensen import Conditional, check, diagnose, evaluation, families, likelihoods, nets, objectives, posteriors, priors
+from jensen.data.schema import infer
 from jensen.diagnose.collapse import decoded_log_likelihood
 from jensen.distributions import EqualMixture
 from jensen.errors import JensenError, OptionError, ShapeError
+from jensen.fitted import Fitted
 from jensen.inference import ais, bdmc, importance
 from jensen.model import SharedVAE
-from jensen.noise import seeded
+from jensen.noise import seeded, shared_noise
 from jensen.roles import Given
 from jensen.zoo.bayesian_decoder import _scales
 
@@ -164,3 +166,43 @@ def test_scales_are_learned_or_kept():
     for wrong in (lambda: priors.Weights([3], [0.5, 1.0]), lambda: posteriors.Weights(nets.mlp(2, 3), [0.1])):
         with pytest.raises(OptionError, match=r"each|scales"):
             wrong()
+
+
+def test_a_reconstruction_says_how_uncertain_it_is(tmp_path):
+    torch.manual_seed(0)
+    net = nets.mlp(2, 6, hidden=(5,))
+    sizes = [p.numel() for p in net.parameters()]
+    model = SharedVAE(
+        priors.StandardNormal(2),
+        likelihoods.SampledWeights(net, families.Normal(6, families.FixedScale(0.1))),
+        Conditional(nets.mlp(6, 4, hidden=(8,)), families.Normal(2, families.PredictedScale())),
+        priors.Weights(sizes, [0.7] * len(sizes)),
+        posteriors.Weights(net, [0.5] * len(sizes)),
+        40,
+    )
+    x = 100.0 + 3.0 * torch.randn(30, 6).double().numpy()
+    schema = infer(x, x, name="far", binarisation="none", seed=0)
+    found = Fitted(model, schema).reconstruct(x, deviation=True)
+    z = model.eval().embed(schema.model_values(x))
+    with seeded("predictions"), shared_noise():
+        weights = model.shared_posterior().sample((16,))
+    means = torch.stack([model.likelihood(z, Given(shared=w)).mean for w in weights])
+    within = 0.1**2 + means.var(0, correction=0)
+    scale = x.std(0)
+    assert found.dtype == x.dtype
+    assert abs(found - within.sqrt().detach().numpy() * scale).max() < 1e-4 * scale.max()
+
+
+def test_the_uncertainty_of_a_reconstruction_is_written_and_refused_of_sentences(tmp_path):
+    import numpy as np
+
+    import jensen
+
+    rows = np.random.default_rng(0).random((40, 3)) * 50
+    run = jensen.fit(rows, model="bayesian-decoder", out=tmp_path / "run", steps=5, samples=2, hidden=[4])
+    found = run.model.reconstruct(rows, deviation=True)
+    assert found.shape == rows.shape and (found > 0).all()
+    (tmp_path / "a.txt").write_text("".join("far " * number + "away.\n" for number in range(20)))
+    text = jensen.fit(tmp_path / "a.txt", out=tmp_path / "text", steps=2, samples=2)
+    with pytest.raises(OptionError, match="no standard deviations"):
+        text.model.reconstruct(["one two."], deviation=True)

@@ -111,7 +111,14 @@ def embed(run: str, data: str | None = None, /, *, out: str, split: Split | None
 
 
 def reconstruct(
-    run: str, data: str | None = None, /, *, out: str | None = None, split: Split | None = None, json: Flag = False
+    run: str,
+    data: str | None = None,
+    /,
+    *,
+    out: str | None = None,
+    split: Split | None = None,
+    deviation: Flag = False,
+    json: Flag = False,
 ) -> None:
     """Write the mean of p(x|z) at the posterior mean of each row, in its units; of sentences the greedy ones.
 
@@ -126,6 +133,9 @@ def reconstruct(
         must not exist.
     split
         Which of the run's own rows, by default test; data of your own are taken whole.
+    deviation
+        Write the standard deviation of each value instead: how uncertain it is, where the decoder's weights are
+        uncertain that included.
     json
         Print what was written as one JSON object on stdout.
     """
@@ -135,13 +145,14 @@ def reconstruct(
     target = None if out is None else to_target(out)
     fitted = load(run)
     rows, labels, files = rows_of(run, data, split, fitted)
-    again = fitted.reconstruct(rows, labels=labels if is_conditioned(fitted) else None)
+    again = fitted.reconstruct(rows, labels=labels if is_conditioned(fitted) else None, deviation=deviation)
     if is_text(fitted):
         tell_sentences(run, again, target, json=json)
         return
     if target is None:
         raise OptionError("give a file to write to: --out new.png, or --out new.npy.")
-    written = write(target, again, "mean of p(x|z) at the posterior mean", fitted)
+    what, limits = ("standard deviation", (0.0, float(again.max()))) if deviation else ("mean", None)
+    written = write(target, again, f"{what} of p(x|z) at the posterior mean", fitted, limits=limits)
     say(run, target, written, json=json, **files)
 
 
@@ -229,7 +240,9 @@ def tell_sentences(run: str, sentences: list[str], path: Path | None, *, json: b
         sys.stdout.write("\n".join(lines).encode(code, errors="backslashreplace").decode(code) + "\n")
 
 
-def write(path: Path, rows: Any, title: str, fitted: Fitted, *, most: int = 36) -> Any:
+def write(
+    path: Path, rows: Any, title: str, fitted: Fitted, *, most: int = 36, limits: tuple[float, float] | None = None
+) -> Any:
     """Writes rows as an array, or the first of them as a picture, and returns those that were written."""
     import numpy as np
 
@@ -241,7 +254,7 @@ def write(path: Path, rows: Any, title: str, fitted: Fitted, *, most: int = 36) 
         return rows
     if path.suffix != ".png":
         raise OptionError(f"only sentences are written as text; --out must end in .png or .npy, got {path.name}.")
-    pictures.grid(path, rows[:most], title, limits_of(fitted, rows))
+    pictures.grid(path, rows[:most], title, limits or limits_of(fitted, rows))
     return rows[:most]
 
 

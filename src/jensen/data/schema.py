@@ -245,6 +245,15 @@ class Schema(BaseModel):
             values = np.clip(values, np.finfo(dtype).min, np.finfo(dtype).max)
         return values.astype(dtype)
 
+    def user_deviations(self, x: Tensor) -> Array:
+        """Standard deviations of model values, in the user's units, as floats."""
+        values = x.detach().cpu().double().numpy()
+        if self.kind == "continuous":
+            values = values * self._statistics()[1]
+        elif self.binarisation == "none":
+            values = values * self.step * (self.levels - 1)
+        return values.astype(np.result_type(self.dtype if self.binarisation == "none" else "uint8", np.float32))
+
 
 def _coins(grey: Tensor) -> Tensor:
     """Zeros and ones with the given probabilities, which are rounded up to multiples of 2**-16.

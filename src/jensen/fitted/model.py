@@ -184,23 +184,49 @@ class Fitted:
         return rows, given
 
     @overload
-    def reconstruct(self, x: Rows, *, labels: Any = None) -> Rows: ...
+    def reconstruct(self, x: Rows, *, labels: Any = None, deviation: bool = False) -> Rows: ...
 
     @overload
-    def reconstruct(self, x: PathLike, *, labels: Any = None) -> Array: ...
+    def reconstruct(self, x: PathLike, *, labels: Any = None, deviation: bool = False) -> Array: ...
 
     @overload
     def reconstruct(self, x: list[str]) -> list[str]: ...
 
-    def reconstruct(self, x: Any, *, labels: Any = None) -> Any:
+    def reconstruct(self, x: Any, *, labels: Any = None, deviation: bool = False) -> Any:
         r"""The mean of :math:`p(x|z)` at the posterior mean of z, in the user's units, as floats.
 
         Arguments:
             x: Rows in the user's units, shape (N, \*X), or a path as in :meth:`read`.
             labels: The label of each row, for a model that is conditioned on them.
+            deviation: Return the standard deviation of each value instead: how uncertain the prediction is, where the
+                decoder's weights are uncertain that included.
+
+        Raises:
+            OptionError: If a deviation is asked for and p(x|z) has none.
         """
         rows, given = self._checked(x, labels)
+        if deviation:
+            return self._like(self._deviations(rows, given), x)
         return self._like(self._means(rows, given, embedded=False), x)
+
+    def _deviations(self, rows: Tensor, given: Given | None) -> Any:
+        """The standard deviations of p(x|z) of rows, in the user's units."""
+        device = device_of(self.vae)
+
+        def deviation(part: Tensor, known: Given | None = None) -> Tensor:
+            known = None if known is None else known.to(device)
+            found: Tensor = self.vae.decode(self.vae.embed(part.to(device), known), known).variance.sqrt().cpu()
+            return found
+
+        try:
+            with evaluation_mode(self.vae):
+                found = in_chunks(deviation, rows, given).clone()
+        except NotImplementedError as error:
+            raise OptionError(
+                "p(x|z) of this model has no standard deviations: it is of sentences, or predicts values one from "
+                "another. Leave deviation out."
+            ) from error
+        return found if self.schema is None else self.schema.user_deviations(found)
 
     def decode(self, z: Any, *, labels: Any = None) -> Any:
         r"""The mean of :math:`p(x|z)` at given codes, in the user's units, as floats; of sentences the greedy ones.
