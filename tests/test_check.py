@@ -23,6 +23,7 @@ from jensen.model import Autoencoder, Explicit
 from jensen.noise import seeded
 from jensen.roles import Draw, Estimate
 from jensen.run.prior import fit_prior_run
+from jensen.saving import read_config
 
 QUICK = tuple(name for name in PARTS if name not in ("annealed", "bracket", "gaps", "gradients"))
 SMALL = {"rows": 150, "samples": 1000, "parts": QUICK}
@@ -470,8 +471,12 @@ def test_a_prior_is_fitted_into_a_new_run(cli, run, tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert cli("check", out, "--rows", "12", "--samples", "20")[0] == 0
     assert jensen.compare(run, out)["elbo"]["difference"] == pytest.approx(gain)
+    # Whether the posterior is too wide is a question to the objective that it was trained by.
+    assert read_config(out).objective == read_config(run).objective is not None
     code, _, err = cli("fit-prior", run, "--out", out)
     assert code == 1 and "exists already" in err
+    assert "at least 1 step" in cli("fit-prior", run, "--out", tmp_path / "none", "--steps", "0")[2]
+    assert not (tmp_path / "none").exists()
     assert cli("fit-prior", run, "--prior", "other")[0] == 2
     assert cli("fit-prior", tmp_path / "nothing")[0] == 1
 

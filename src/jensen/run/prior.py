@@ -84,7 +84,8 @@ def fit_prior_run(
     train, valid = splits.frozen("train"), splits.frozen("valid")
     vae, record = fit_prior(fitted.vae, train, new, held_out=valid, steps=steps, seed=mix(seed, "prior"))
     with new_folder(target, splits.schema.name) as folder:
-        describe_model(vae, folder, extra={"options": options.model_dump(mode="json")})
+        extra = {"options": options.model_dump(mode="json"), "objective": config.objective}  # that of the posterior
+        describe_model(vae, folder, extra=extra)
         write_data(folder, splits)
         write_files(folder, splits)
         write_json(folder / "environment.json", environment())
