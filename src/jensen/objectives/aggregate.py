@@ -148,6 +148,7 @@ class DIP:
     """
 
     kind: BoundKind = "none"
+    selects = True  # by the loss on validation rows, since no bound says how good weights are
     k = 1
     period = 1
     least_batch = 2
@@ -271,6 +272,7 @@ class MMD:
     """
 
     kind: BoundKind = "none"
+    selects = True  # by the loss on validation rows, since no bound says how good weights are
     k = 1
     period = 1
     least_batch = 2

@@ -42,7 +42,8 @@ class History:
         step: The number of steps taken in all.
         finished: Whether training came to its end: all steps were taken, or patience was at its end.
         best_step: The step whose weights the model holds now, if the training finished.
-        best_bound: The validation bound at that step, nats per example as it is reported; None without validation rows.
+        best_bound: The validation bound at that step, nats per example as it is reported; None without validation rows
+            and where the objective's own loss selects.
         seconds: The time spent in this call, without validation and saving.
         examples: The number of examples seen in this call.
         skipped: The number of steps that were not taken, since their loss or gradient was not finite or exploded.

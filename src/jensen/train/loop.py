@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..data import Rows, batch_index
 from ..errors import NonFiniteError, OptionError, RunError
-from ..evaluation import device_of, evidence_of
+from ..evaluation import device_of
 from ..noise import mix, seed_device
 from ..numbers import finite
 from ..roles import Objective
@@ -58,9 +58,7 @@ class Loop:
         self.rate = _rate(options)
         self.stepper = Stepper(model, objective, self.rows, options, self.device, profile)
         self.average = WeightAverage(model, options.average)
-        # Where no bound is trained, none says which weights are best.
-        unlike = objective.kind == "none" and evidence_of(model) != "none"
-        self.selection = Selection(options.patience, keep=options.select and not unlike)
+        self.selection = Selection(options.patience, keep=options.select)
         self.live = LiveTerms(objective.period, options.steps, decodes=getattr(objective, "decodes", True))
         self.sums = Sums()
         self.recent: Tensor | None = None
@@ -100,7 +98,8 @@ class Loop:
         best = self.selection
         history.step, history.finished = self.step, self.step >= self.options.steps or self._exhausted
         history.best_step = best.step if best.weights is not None else self.step
-        history.best_bound = best.bound + self.rows.log_jacobian if best.weights is not None else None
+        bounded = best.weights is not None and self.validation is not None and self.validation.by_bound
+        history.best_bound = best.bound + self.rows.log_jacobian if bounded else None
         history.skipped, history.warnings = self.skipped, list(self.warnings)
         if history.finished:
             if best.weights is None:
@@ -205,10 +204,10 @@ class Loop:
         except NonFiniteError as error:
             self._warn([f"no validation at step {self.step}: {error}"])
             return None
-        mean, line = validation.summary(scores, self.rows.log_jacobian)
+        worth, line = validation.summary(scores, self.rows.log_jacobian)
         eligible = self.step >= self.objective.period or self.step == self.options.steps
         if eligible:
-            self.selection.consider(self.model, self.step, mean)
+            self.selection.consider(self.model, self.step, worth)
         return line
 
     def _save(self, *, at_start: bool = False) -> None:
