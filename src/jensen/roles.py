@@ -204,7 +204,8 @@ class Model(Protocol):
 class Objective(Protocol):
     """A function of a model and a batch; ``kind`` and ``k`` say what its bound is, ``period`` when it has shown all.
 
-    ``period`` is the step from which on every schedule inside the objective has taken all its values.
+    ``period`` is the step from which on every schedule inside the objective has taken all its values. With an attribute
+    ``selects`` that is true its own loss on validation rows selects weights, which otherwise a bound does.
     """
 
     kind: BoundKind

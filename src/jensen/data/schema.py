@@ -233,9 +233,9 @@ class Schema(BaseModel):
                 values = np.asarray(self.points)[np.rint(levels).astype(np.int64)]
             else:
                 values = self.offset + self.step * (np.rint(levels) if exact else levels)
-        dtype = np.dtype(self.dtype if self.binarisation == "none" else "uint8")
+        dtype = self._type
         if not exact:
-            return values.astype(np.result_type(dtype, np.float32))  # wide values keep their digits
+            return self._floats(values)
         if dtype.kind in "iu":
             # A draw of a continuous model need not be of the type: the nearest one that is.
             values = np.clip(np.rint(values), max(np.iinfo(dtype).min, -EXACT), min(np.iinfo(dtype).max, EXACT))
@@ -252,7 +252,16 @@ class Schema(BaseModel):
             values = values * self._statistics()[1]
         elif self.binarisation == "none":
             values = values * self.step * (self.levels - 1)
-        return values.astype(np.result_type(self.dtype if self.binarisation == "none" else "uint8", np.float32))
+        return self._floats(values)
+
+    @property
+    def _type(self) -> np.dtype[Any]:
+        """The type of what is drawn."""
+        return np.dtype(self.dtype if self.binarisation == "none" else "uint8")
+
+    def _floats(self, values: Array) -> Array:
+        """Numbers between values, in a type that keeps as many digits as theirs."""
+        return values.astype(np.result_type(self._type, np.float32))
 
 
 def _coins(grey: Tensor) -> Tensor:
