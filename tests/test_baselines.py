@@ -134,3 +134,21 @@ def test_the_density_of_a_baseline_moves_with_the_users_units():
         shift = float(scaled[name].log_likelihood.mean() - two[name].log_likelihood.mean())
         error = math.hypot(*(float(x[name].log_likelihood.std()) / math.sqrt(20) for x in (one, scaled)))
         assert abs(shift + 3 * math.log(8)) < 4 * error
+
+
+def test_of_very_many_values_a_part_of_the_rows_is_fitted(monkeypatch):
+    splits = prepare(open_source("digits"), seed=0)
+    whole = b.baselines(splits, 5)
+    assert b.rows_fitted(splits) == len(splits.stored["train"])
+    monkeypatch.setattr(b, "_MOST_VALUES", 100 * splits.schema.size)
+    assert b.rows_fitted(splits) == 100
+    found = b.baselines(splits, 5)
+    assert found.keys() == whole.keys()
+    train, test = splits.frozen("train").flatten(1), splits.frozen("test").flatten(1)
+    some = train[torch.linspace(0, len(train) - 1, 100).long()]
+    valid = splits.frozen("valid").flatten(1)
+    valid = valid[torch.linspace(0, len(valid) - 1, 100).long()]
+    levels = [(rows * 16).round().long() for rows in (some, valid, test)]
+    expected = b.independent_histogram(*levels, 17)
+    assert torch.equal(found["independent histograms"].log_likelihood, expected)
+    assert len(found["probabilistic PCA, dequantised"].log_likelihood) == len(test)

@@ -22,7 +22,10 @@ __all__ = [
     "independent_histogram",
     "independent_normal",
     "probabilistic_pca",
+    "rows_fitted",
 ]
+
+_MOST_VALUES = 2**26
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,22 @@ class Baseline:
     measure: Literal["mass", "density"] = "mass"
 
 
+def rows_fitted(splits: Splits, split: str = "train") -> int:
+    """How many rows of a split baselines see: all, or as many as hold 67 million values, of which copies are made."""
+    rows = len(splits.stored[split])
+    return rows if splits.schema.kind == "tokens" else min(rows, max(2, _MOST_VALUES // splits.schema.size))
+
+
+def _seen(splits: Splits, split: str) -> Tensor:
+    """The rows of a split that baselines see, from all over, each as a vector."""
+    rows, seen = splits.frozen(split).flatten(1), rows_fitted(splits, split)
+    return rows if seen == len(rows) else rows[torch.linspace(0, len(rows) - 1, seen).long()]
+
+
 def baselines(splits: Splits, latents: int) -> dict[str, Baseline]:
     """The two baselines that fit the kind of the data, fitted on the training rows and scored on the test rows.
+
+    Of very many values they see a part of the training and validation rows (:func:`rows_fitted`), but all test rows.
 
     Arguments:
         splits: The data.
@@ -44,7 +61,7 @@ def baselines(splits: Splits, latents: int) -> dict[str, Baseline]:
     schema = splits.schema
     if schema.kind == "tokens":
         return _of_tokens(splits)
-    train, valid, test = (splits.frozen(split).flatten(1) for split in SPLITS)
+    train, valid, test = _seen(splits, "train"), _seen(splits, "valid"), splits.frozen("test").flatten(1)
     if schema.binary:
         return {
             "independent pixels": Baseline(independent_bernoulli(train, test)),

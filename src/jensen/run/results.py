@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..baselines import Baseline, baselines
+from ..baselines import Baseline, baselines, rows_fitted
 from ..classify import accuracy
 from ..data import SPLITS, Splits
 from ..data.sources import DataLike
@@ -68,7 +68,8 @@ def _scored(
         score(fitted, splits.frozen(split), k=k, seed=fresh, split=split, given=splits.given(split))
         for split in ("valid", "test")
     )
-    observer.phase("fitting baselines")
+    rows, seen = len(splits.stored["train"]), rows_fitted(splits)
+    observer.phase("fitting baselines" + ("" if seen == rows else f" to {seen:,} of {rows:,} training rows"))
     simple = _comparable(splits, latent_size(fitted.vae))
     own, jacobian = test.scores.log_likelihood, splits.schema.log_jacobian
     found = {
