@@ -202,6 +202,9 @@ def test_the_uncertainty_of_a_reconstruction_is_written_and_refused_of_sentences
     run = jensen.fit(rows, model="bayesian-decoder", out=tmp_path / "run", steps=5, samples=2, hidden=[4])
     found = run.model.reconstruct(rows, deviation=True)
     assert found.shape == rows.shape and (found > 0).all()
+    levels = jensen.fit("digits", model="bayesian-decoder", out=tmp_path / "digits", steps=5, samples=2, hidden=[4])
+    found = levels.model.reconstruct(np.full((3, 8, 8), 4.0), deviation=True)  # of values from 0 to 16
+    assert found.shape == (3, 8, 8) and (found > 0).all() and (found < 8.5).all() and found.max() > 1
     (tmp_path / "a.txt").write_text("".join("far " * number + "away.\n" for number in range(20)))
     text = jensen.fit(tmp_path / "a.txt", out=tmp_path / "text", steps=2, samples=2)
     with pytest.raises(OptionError, match="no standard deviations"):

@@ -195,3 +195,23 @@ def test_choices_are_the_same_in_blocks(monkeypatch):
     assert torch.equal(chosen(logits, uniform), expected)
     monkeypatch.setattr("jensen.distributions.categorical._BLOCK", 8)
     assert torch.equal(chosen(logits, uniform), expected)
+
+
+@pytest.mark.parametrize("levels", [2, 3, 17, 256])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_variance_on_a_grid_is_the_sum_over_its_points(levels, dtype):
+    loc = torch.tensor([-3.0, -0.2, 0.0, 0.31, 0.5, 0.999, 1.0, 4.0], dtype=dtype)
+    values = distributions.UnitGrid(levels).values().double()
+    for scale in (1e-3, 0.05, 1.0, 30.0):
+        for d in (
+            distributions.DiscretizedLogistic(loc, torch.tensor(scale, dtype=dtype), levels),
+            distributions.BinnedCategorical(
+                scale * torch.randn(8, levels, generator=torch.Generator().manual_seed(0)).to(dtype)
+            ),
+        ):
+            shares = d.log_prob(values[:, None].to(dtype).expand(levels, 8)).double().exp()
+            mean = (shares * values[:, None]).sum(0)
+            exact = (shares * (values[:, None] - mean).square()).sum(0)
+            torch.testing.assert_close(
+                d.variance.double(), exact, rtol=1e-3 if dtype == torch.float32 else 1e-9, atol=1e-9
+            )

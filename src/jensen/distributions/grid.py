@@ -107,6 +107,20 @@ class DiscretizedLogistic(Distribution):
             total = total + torch.sigmoid((self.loc - (level - 0.5) / (self.levels - 1)) / self.scale)
         return total / (self.levels - 1)
 
+    @property
+    def variance(self) -> Tensor:
+        # Around the level c next to the mean, where no large numbers cancel: E[(level - c)²] is the sum over thresholds
+        # t above c of (2 (t - c) - 1) P(level >= t), and over the others of (2 (c - t) + 1) P(level < t).
+        mean = self.mean * (self.levels - 1)
+        centre = mean.round()
+        total = torch.zeros_like(self.loc)
+        for level in range(1, self.levels):
+            above = (self.loc - (level - 0.5) / (self.levels - 1)) / self.scale
+            steps = 2 * (level - centre) - 1
+            total = total + steps.abs() * torch.sigmoid(torch.where(steps > 0, above, -above))
+        variance: Tensor = (total - (mean - centre).square()).clamp(min=0)
+        return variance / (self.levels - 1) ** 2
+
 
 class BinnedCategorical(Distribution):
     r"""A free probability for each point of a unit grid: :math:`P(x = \frac{l}{L-1}) = \mathrm{softmax}(a)_l`.
@@ -150,3 +164,8 @@ class BinnedCategorical(Distribution):
     def mean(self) -> Tensor:
         grid = self.support.values().to(self.logits)
         return (self.logits.softmax(-1) * grid).sum(-1)
+
+    @property
+    def variance(self) -> Tensor:
+        grid = self.support.values().to(self.logits)
+        return (self.logits.softmax(-1) * (grid - self.mean[..., None]).square()).sum(-1)
